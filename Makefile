@@ -1,0 +1,40 @@
+# `make` lists what there is to make.
+KUBERNETES := 1.36.3
+
+.PHONY: help setup rig kubernetes build check test up bench soak clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what all else needs (Debian packages)
+	scripts/install
+
+rig: setup ## build the real Mesos master and agent of the tests
+	tests/mesos/setup
+
+kubernetes: setup ## build Kubernetes and etcd (the first time: a quarter of an hour on two cores)
+	kubernetes/build $(KUBERNETES)
+
+build: setup ## build the programs, optimised
+	cargo build --release --locked
+
+check: setup ## formatting, lints, documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+test: rig ## all tests
+	kubernetes/build $(KUBERNETES) etcd etcdctl
+	cargo test --workspace --locked
+
+up: rig kubernetes build ## a Kubernetes cluster on this machine, on a real Mesos
+	exec cargo run --release --locked -q -p kube-executor-tests --bin up
+
+bench: build ## measure
+	cargo bench --workspace --locked
+
+soak: rig build ## run for long, with things failing
+	cargo test --workspace --release --locked -- --ignored soak
+
+clean: ## remove what cargo built here; the cache of Kubernetes and Mesos stays
+	cargo clean
