@@ -1,0 +1,209 @@
+//! One executor, from its start to its end: what the modules need of each other, put together.
+//!
+//! ```text
+//!  sweep | subscribe -> SUBSCRIBED: ids, pod settings -> cgroups, lease, pod, publisher -> driver runs -> end, lease released
+//! ```
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, anyhow};
+use mesos::common::ContainerId;
+use mesos::executor::Subscribed;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::agent::AgentEvent;
+use crate::agent::environment::AgentEnvironment;
+use crate::agent::session::{Session, SessionConfig};
+use crate::cgroup::detect;
+use crate::config::Flags;
+use crate::fetch::{self, Cache};
+use crate::metrics;
+use crate::pod::keeper::Keeper;
+use crate::pod::network::Networks;
+use crate::process::workplace::Workplace;
+use crate::spec::pod::{self, BridgeSpec, Network, PodSpec};
+use crate::status::{Origin, Publisher};
+use crate::supervisor::ExitCause;
+use crate::supervisor::driver::{Driver, Ended};
+use crate::sweep::{BridgeRecord, Lease, Record, SweepReport};
+
+/// Where programs are looked up if the executor's own environment has no PATH.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Serves the agent of this environment until the executor is to end.
+///
+/// # Errors
+/// What could not be set up; the agent then sees the executor exit.
+pub async fn serve(flags: &Flags, environment: AgentEnvironment) -> anyhow::Result<Ended> {
+    raise_open_files();
+    nix::sys::prctl::set_child_subreaper(true).context("become the reaper of the pod's init")?;
+    let terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let state = flags.state.clone();
+    let sweeping = tokio::task::spawn_blocking(move || sweep(&state));
+    let config = SessionConfig::new(&environment).context("use the TLS files that the environment names")?;
+    let (session, mut agent) = Session::start(config);
+    let Some(subscribed) = first_subscription(&mut agent).await else {
+        let unacknowledged = session.drain(environment.shutdown_grace_period).await;
+        return Ok(Ended { cause: ExitCause::Shutdown, unacknowledged });
+    };
+    let report = sweeping.await.context("sweep")?;
+    if !report.is_empty() {
+        tracing::warn!(%report, "swept what dead executors left");
+    }
+    let made = Made::new(flags, &environment, &subscribed)?;
+    let publisher = Publisher::new(made.origin);
+    let run_folder = made.lease.folder().to_owned();
+    let serving = metrics::serve(&run_folder, flags.metrics_port, publisher.board(), session.counters())?;
+    let collecting = tokio::spawn(collect(made.workplace.clone(), flags.cache_bytes(), flags.cache_age()));
+    let driver = Driver::new(
+        made.workplace.clone(),
+        publisher,
+        session,
+        flags.idle(),
+        environment.shutdown_grace_period,
+    );
+    let ended = driver.run(agent, terminated).await;
+    drop(serving);
+    collecting.abort();
+    made.workplace.remove_base();
+    made.lease.release().context("release the record of this executor")?;
+    Ok(ended)
+}
+
+/// Removes what dead executors of this state folder left, places on bridges included. Blocks.
+pub fn sweep(state: &Path) -> SweepReport {
+    crate::sweep::sweep(state, |BridgeRecord { cluster }| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let removed = runtime.block_on(Networks::default().remove_cluster(cluster));
+        // Other pod instances of the cluster may live: the last one takes the bridge with it.
+        removed.map(drop).map_err(|error| error.to_string())
+    })
+}
+
+/// Keeps the host's cache of fetched files within its bounds, once in an executor's life.
+async fn collect(workplace: Arc<Workplace>, most: u64, oldest: Duration) {
+    match workplace.cache.collect(most, oldest, SystemTime::now()).await {
+        Ok(collected) if collected.removed > 0 => {
+            tracing::info!(
+                files = collected.removed,
+                bytes = collected.removed_bytes,
+                "removed fetched files that are old"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "collect the cache of fetched files"),
+    }
+}
+
+/// The answer to the first SUBSCRIBE; `None` when everything is to end before there is one.
+async fn first_subscription(agent: &mut mpsc::Receiver<AgentEvent>) -> Option<Box<Subscribed>> {
+    loop {
+        match agent.recv().await? {
+            AgentEvent::Subscribed(subscribed) => return Some(subscribed),
+            AgentEvent::Shutdown(cause) => {
+                tracing::info!(?cause, "everything is to end");
+                return None;
+            }
+            other => tracing::warn!(?other, "ignored before the first subscription"),
+        }
+    }
+}
+
+/// What is made once the agent has said who this executor is.
+struct Made {
+    workplace: Arc<Workplace>,
+    origin: Origin,
+    lease: Lease,
+}
+
+impl Made {
+    fn new(flags: &Flags, environment: &AgentEnvironment, subscribed: &Subscribed) -> anyhow::Result<Self> {
+        let info = &subscribed.executor_info;
+        let pod = pod::pod(info.data.as_ref().map(|data| data.0.as_slice()), &environment.executor_id)
+            .map_err(|error| anyhow!("ExecutorInfo: {error}"))?;
+        let container_id =
+            subscribed.container_id.clone().map_or_else(|| container_of(&environment.directory), Ok)?;
+        let base = detect::base_name(&container_id.value);
+        let cgroups = detect::detect(&base, flags.nesting()).context("find the cgroups of this host")?;
+        let place = bridge_place(&pod);
+        let record = Record {
+            executor_id: environment.executor_id.value.clone(),
+            framework_id: environment.framework_id.value.clone(),
+            pod: pod.name.clone(),
+            cgroup_folders: cgroups.base_folders(),
+            network: place.as_ref().map(|place| BridgeRecord { cluster: place.cluster.clone() }),
+            ..Record::default()
+        };
+        let lease = Lease::take(&flags.state, &container_id.value, &record)
+            .context("record this executor for the sweep")?;
+        let address = place.as_ref().map(|place| place.address);
+        let workplace = Arc::new(Workplace {
+            pod: Keeper::new(place, container_id.value.clone()),
+            cgroups: cgroups.into(),
+            cache: Cache::open(&flags.state, fetch::Options::default())
+                .context("open the cache of fetched files")?,
+            sandbox: environment.sandbox.clone(),
+            data: data_folder(&flags.state, environment, &pod),
+            environment: task_environment(environment, address),
+        });
+        let origin = Origin {
+            agent_id: environment.agent_id.clone(),
+            executor_id: environment.executor_id.clone(),
+            container_id,
+            address,
+        };
+        Ok(Self { workplace, origin, lease })
+    }
+}
+
+/// The agent keeps an executor's sandbox in a folder named after its container.
+fn container_of(directory: &Path) -> anyhow::Result<ContainerId> {
+    let name = directory
+        .file_name()
+        .with_context(|| format!("find the container's id in {}", directory.display()))?;
+    Ok(ContainerId::new(name.to_string_lossy()))
+}
+
+fn bridge_place(pod: &PodSpec) -> Option<BridgeSpec> {
+    match &pod.network {
+        Network::Host => None,
+        Network::Bridge(place) => Some(place.clone()),
+    }
+}
+
+fn data_folder(state: &Path, environment: &AgentEnvironment, pod: &PodSpec) -> PathBuf {
+    state
+        .join("data")
+        .join(detect::folder_name(environment.framework_id.as_str()))
+        .join(detect::folder_name(&pod.name))
+}
+
+fn task_environment(environment: &AgentEnvironment, address: Option<IpAddr>) -> Vec<(String, String)> {
+    let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
+    [
+        ("PATH", path),
+        ("MESOS_FRAMEWORK_ID", environment.framework_id.value.clone()),
+        ("MESOS_EXECUTOR_ID", environment.executor_id.value.clone()),
+        ("MESOS_SLAVE_ID", environment.agent_id.value.clone()),
+        ("MESOS_AGENT_ENDPOINT", environment.endpoint.to_string()),
+        ("MESOS_DIRECTORY", environment.directory.display().to_string()),
+        ("MESOS_CONTAINER_IP", address.unwrap_or(environment.endpoint.ip()).to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
+}
+
+/// A task needs about eight descriptors here.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(errno) = raised {
+        tracing::warn!(%errno, "raise the limit of open files to its hard limit");
+    }
+}

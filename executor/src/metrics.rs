@@ -1,0 +1,199 @@
+//! Metrics in Prometheus's text form, on a Unix socket in the executor's run folder and, if asked for, on a loopback port.
+//!
+//! Everything is read from the status board and the session's counters when it is asked for: nothing is counted twice.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::CONTENT_TYPE;
+use hyper::service::service_fn;
+use hyper::{Response, StatusCode, server};
+use hyper_util::rt::TokioIo;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::agent::session::Counters;
+use crate::status::Board;
+
+/// The socket's name in the run folder.
+pub const SOCKET: &str = "metrics.sock";
+/// How long one connection may last: a reader that stalls does not keep others out.
+const CONNECTION: Duration = Duration::from_secs(5);
+
+/// Serves metrics until the result is dropped.
+///
+/// # Errors
+/// The socket or the port cannot be listened on.
+pub fn serve(
+    folder: &Path,
+    port: Option<u16>,
+    board: watch::Receiver<Board>,
+    counters: watch::Receiver<Counters>,
+) -> io::Result<JoinSet<()>> {
+    let source = Source { board, counters };
+    let mut serving = JoinSet::new();
+    let listener = UnixListener::bind(folder.join(SOCKET))?;
+    let unix = source.clone();
+    serving.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            answer(stream, &unix).await;
+        }
+    });
+    if let Some(port) = port {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        serving.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                answer(stream, &source).await;
+            }
+        });
+    }
+    Ok(serving)
+}
+
+/// Where the figures come from.
+#[derive(Debug, Clone)]
+struct Source {
+    board: watch::Receiver<Board>,
+    counters: watch::Receiver<Counters>,
+}
+
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, source: &Source) {
+    let service = service_fn(async |request: hyper::Request<hyper::body::Incoming>| {
+        let mut response = Response::new(Full::<Bytes>::default());
+        match (request.uri().path(), source.text()) {
+            ("/metrics", Ok(text)) => {
+                *response.body_mut() = Full::from(text);
+                let form = hyper::header::HeaderValue::from_static(
+                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                );
+                response.headers_mut().insert(CONTENT_TYPE, form);
+            }
+            ("/metrics", Err(_)) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+            _ => *response.status_mut() = StatusCode::NOT_FOUND,
+        }
+        Ok::<_, Infallible>(response)
+    });
+    let connection =
+        server::conn::http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION, connection).await {
+        tracing::debug!(%error, "a reader of metrics went away");
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByTask {
+    task: String,
+}
+
+impl Source {
+    fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut registry = Registry::with_prefix("kube_executor");
+        self.tasks(&mut registry);
+        self.session(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+
+    fn tasks(&self, registry: &mut Registry) {
+        let (states, published) =
+            (Family::<ByState, Gauge>::default(), Family::<ByState, Counter>::default());
+        let (ready, healthy, restarts) = (
+            Family::<ByTask, Gauge>::default(),
+            Family::<ByTask, Gauge>::default(),
+            Counter::<u64>::default(),
+        );
+        let board = self.board.borrow();
+        for status in board.tasks.values() {
+            states.get_or_create(&ByState { state: status.state.as_str() }).inc();
+            let task = ByTask { task: status.id.value.clone() };
+            if let Some(value) = status.ready {
+                ready.get_or_create(&task).set(value.into());
+            }
+            if let Some(value) = status.healthy {
+                healthy.get_or_create(&task).set(value.into());
+            }
+        }
+        for (state, count) in &board.published {
+            published.get_or_create(&ByState { state: state.as_str() }).inc_by(*count);
+        }
+        restarts.inc_by(board.restarts);
+        registry.register("tasks", "Tasks by their latest state", states);
+        registry.register("task_ready", "Whether a task can be used", ready);
+        registry.register("task_healthy", "What the liveness checks of a task say", healthy);
+        registry.register("statuses", "Statuses published, by state", published);
+        registry.register("restarts", "Restarts in place", restarts);
+    }
+
+    fn session(&self, registry: &mut Registry) {
+        let now = *self.counters.borrow();
+        let mut counter = |name: &str, help: &str, value: u64| {
+            let counter = Counter::<u64>::default();
+            counter.inc_by(value);
+            registry.register(name, help, counter);
+        };
+        counter("subscriptions", "Subscriptions that the agent took", now.subscriptions);
+        counter("failed_subscriptions", "Attempts to subscribe that failed", now.failed_attempts);
+        counter("updates_sent", "Updates that the agent took", now.updates_sent);
+        counter("updates_retried", "Updates that had to be sent again", now.updates_retried);
+        counter("updates_dropped", "Updates that the agent refused for good", now.updates_dropped);
+        let outstanding = Gauge::<i64>::default();
+        outstanding.set(i64::try_from(now.outstanding).unwrap_or(i64::MAX));
+        registry.register("updates_outstanding", "Updates that are not acknowledged", outstanding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::Status;
+    use mesos::common::{TaskId, TaskState};
+
+    #[test]
+    fn the_text_is_read_from_the_board_and_the_counters() {
+        let mut board = Board { restarts: 3, ..Board::default() };
+        let id = TaskId::new("etcd-0-peer");
+        let status = Status {
+            id: id.clone(),
+            state: TaskState::Running,
+            reason: None,
+            message: None,
+            healthy: Some(true),
+            reported: None,
+            ready: Some(false),
+            restarts: 3,
+        };
+        board.tasks.insert(id, status);
+        let (_board, board) = watch::channel(board);
+        let (_counters, counters) = watch::channel(Counters { updates_sent: 7, ..Counters::default() });
+        let text = Source { board, counters }.text().unwrap();
+        for line in [
+            "kube_executor_tasks{state=\"TASK_RUNNING\"} 1",
+            "kube_executor_task_ready{task=\"etcd-0-peer\"} 0",
+            "kube_executor_task_healthy{task=\"etcd-0-peer\"} 1",
+            "kube_executor_restarts_total 3",
+            "kube_executor_updates_sent_total 7",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! One process of a task, from its making to its end.
+//!
+//! ```text
+//!  folders, cgroup, files --fetch (first time)--> spawn --Started--> wait: exit | OOM wake --flush output--> Exited
+//!        any step fails, or it is called off -> StartFailed                                        then: drain, bounded
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesos::common::TaskId;
+use rustix::process::Signal;
+use tokio::sync::{mpsc, oneshot};
+
+use super::output::{Finish, Output, RotatedFile};
+use super::signal;
+use super::workplace::{Place, Workplace, output_path};
+use crate::cgroup::{CgroupName, Entry};
+use crate::fetch::fetch;
+use crate::health::Report;
+use crate::pod::client::Child;
+use crate::spec::{KillMode, TaskSpec, TerminalSize};
+use crate::supervisor::{Exit, Instance};
+use crate::watched;
+
+/// How long output is still read after the process has ended, while something else holds it open.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What the driver hears of a process.
+#[derive(Debug)]
+pub enum Progress {
+    /// Its execve is done.
+    Started {
+        /// For signals.
+        pidfd: Arc<OwnedFd>,
+        /// Where its checks run.
+        place: Place,
+    },
+    /// It could not be started.
+    StartFailed(String),
+    /// The kernel killed one of the task's processes, not the first.
+    OutOfMemory {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// It ended.
+    Exited(Exit),
+}
+
+/// Something that happened inside the executor, on its way to the driver.
+#[derive(Debug)]
+pub struct Fact {
+    /// The task.
+    pub id: TaskId,
+    /// Which of its processes.
+    pub instance: Instance,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum What {
+    /// The process got further.
+    Progress(Progress),
+    /// A check has a new verdict.
+    Report(Report),
+}
+
+/// One process of a task to be run.
+#[derive(Debug)]
+pub struct Run {
+    /// What it shares with others.
+    pub workplace: Arc<Workplace>,
+    /// The task.
+    pub spec: Arc<TaskSpec>,
+    /// Which of the task's processes.
+    pub instance: Instance,
+    /// Comes (or closes) when the start is called off.
+    pub cancelled: oneshot::Receiver<()>,
+    /// Who hears of it.
+    pub facts: mpsc::Sender<Fact>,
+}
+
+/// The ends that a process writes to, and what reads them here.
+struct Streams {
+    stdio: [OwnedFd; 3],
+    outputs: Vec<Output>,
+}
+
+impl Run {
+    /// Runs the process. Returns when its output is drained.
+    pub async fn run(mut self) {
+        let start = self.start();
+        let started = tokio::select! {
+            biased;
+            started = start => started,
+            _ = &mut self.cancelled => Err("called off".to_owned()),
+        };
+        match started {
+            Ok((child, place, outputs)) => self.attend(child, place, outputs).await,
+            Err(error) => self.tell(Progress::StartFailed(error)).await,
+        }
+    }
+
+    async fn tell(&self, progress: Progress) {
+        let fact = Fact { id: self.spec.id.clone(), instance: self.instance, what: What::Progress(progress) };
+        // A driver that no longer listens is ending, and the pod with it.
+        let _ = self.facts.send(fact).await;
+    }
+
+    fn start(&self) -> impl Future<Output = Result<(Child, Place, Vec<Output>), String>> + use<> {
+        let (workplace, spec, first) =
+            (self.workplace.clone(), self.spec.clone(), self.instance == Instance(1));
+        async move {
+            let blocking = (workplace.clone(), spec.clone());
+            let made = tokio::task::spawn_blocking(move || make(&blocking.0, &blocking.1)).await;
+            let (place, entry, files) = made.map_err(|error| format!("make ready: {error}"))??;
+            if first && !spec.fetches.is_empty() {
+                fetch(&spec.fetches, &place.sandbox, &workplace.cache, place.owner())
+                    .await
+                    .map_err(|error| error.to_string())?;
+            }
+            let living = workplace.pod.living().await.map_err(|error| error.to_string())?;
+            let streams =
+                Streams::open(&spec, &place, files).map_err(|error| format!("open its output: {error}"))?;
+            let mut request = workplace.spawn_request(&spec, &place, &spec.command, &[]);
+            request.terminal = spec.terminal.is_some();
+            request.into_cgroup = entry.into.is_some();
+            let descriptors = streams.stdio.into_iter().chain(entry.into).chain(entry.tasks).collect();
+            let spawned = tokio::spawn(async move { living.pod.spawn(request, descriptors).await });
+            let child = Disowned { spawned: Some(spawned) }.child().await?;
+            Ok((child, place, streams.outputs))
+        }
+    }
+
+    async fn attend(self, mut child: Child, place: Place, outputs: Vec<Output>) {
+        let name = CgroupName::task(&self.spec.id);
+        self.tell(Progress::Started { pidfd: child.pidfd.clone(), place }).await;
+        let limit = self.spec.limits.memory_hard;
+        let cgroups = &self.workplace.cgroups;
+        let killed = || cgroups.oom_kills(&name).unwrap_or(0);
+        let mut seen = if limit.is_some() { killed() } else { 0 };
+        // Nothing was killed before its first process, however fast that one was.
+        if self.instance == Instance(1) {
+            seen = 0;
+        }
+        let mut waker = limit
+            .and_then(|_| cgroups.oom_waker(&name).ok())
+            .and_then(|waker| watched::readable(Arc::new(waker)).ok());
+        let status = loop {
+            tokio::select! {
+                biased;
+                status = &mut child.exit => break status.unwrap_or(crate::supervisor::ExitStatus::PodEnded),
+                woken = woken(waker.as_ref()) => {
+                    if woken.is_err() {
+                        waker = None;
+                    }
+                    let now = killed();
+                    if let Some(limit) = limit.filter(|_| now > seen) {
+                        seen = now;
+                        self.tell(Progress::OutOfMemory { limit }).await;
+                    }
+                }
+            }
+        };
+        for output in &outputs {
+            output.flush().await;
+        }
+        let out_of_memory = limit.filter(|_| killed() > seen);
+        self.tell(Progress::Exited(Exit { status, out_of_memory })).await;
+        self.clear_leftovers(&name);
+        for output in outputs {
+            if output.finish(DRAIN).await == Finish::StillOpen {
+                tracing::warn!(task = %self.spec.id, "its output is still held open by a process it left");
+            }
+        }
+    }
+
+    fn clear_leftovers(&self, name: &CgroupName) {
+        let left = |pids: Vec<i32>| self.spec.kill_mode == KillMode::Cgroup && !pids.is_empty();
+        if self.workplace.cgroups.processes(name).is_ok_and(left)
+            && let Err(error) = self.workplace.cgroups.kill(name)
+        {
+            tracing::error!(task = %self.spec.id, %error, "kill what an ended process left");
+        }
+    }
+}
+
+/// A process that is being made. If nobody waits any longer, it is killed as soon as it is there.
+struct Disowned {
+    spawned: Option<tokio::task::JoinHandle<Result<Child, crate::pod::client::PodError>>>,
+}
+
+impl Disowned {
+    async fn child(mut self) -> Result<Child, String> {
+        let Some(spawned) = self.spawned.as_mut() else {
+            return Err("called off".to_owned());
+        };
+        let child = spawned.await;
+        self.spawned = None;
+        child.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Disowned {
+    fn drop(&mut self) {
+        if let Some(spawned) = self.spawned.take() {
+            tokio::spawn(async move {
+                if let Ok(Ok(child)) = spawned.await
+                    && let Err(error) = signal::send(&child.pidfd, Signal::KILL)
+                {
+                    tracing::error!(error, "kill a process whose start was called off");
+                }
+            });
+        }
+    }
+}
+
+/// Folders, cgroup and output files: everything that needs the file system.
+fn make(workplace: &Workplace, spec: &TaskSpec) -> Result<(Place, Entry, Vec<RotatedFile>), String> {
+    let place = workplace.make_place(spec)?;
+    let name = CgroupName::task(&spec.id);
+    workplace.cgroups.create(&name, &spec.limits).map_err(|error| error.to_string())?;
+    let entry = workplace.cgroups.entry(&name).map_err(|error| error.to_string())?;
+    let streams: &[&str] = if spec.terminal.is_some() { &["stdout"] } else { &["stdout", "stderr"] };
+    let files = streams.iter().map(|stream| {
+        let path = output_path(&place.sandbox, stream);
+        RotatedFile::create(&path, spec.log, place.owner())
+            .map_err(|error| format!("create {}: {error}", path.display()))
+    });
+    let files = files.collect::<Result<_, _>>()?;
+    Ok((place, entry, files))
+}
+
+impl Streams {
+    fn open(spec: &TaskSpec, place: &Place, files: Vec<RotatedFile>) -> io::Result<Self> {
+        match spec.terminal {
+            Some(size) => Self::terminal(size, place, files),
+            None => Self::pipes(files),
+        }
+    }
+
+    fn pipes(files: Vec<RotatedFile>) -> io::Result<Self> {
+        let mut writers = Vec::new();
+        let mut outputs = Vec::new();
+        for file in files {
+            let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            outputs.push(Output::start(reader, file)?);
+            writers.push(writer);
+        }
+        let [stdout, stderr] =
+            <[OwnedFd; 2]>::try_from(writers).map_err(|_| io::Error::other("two streams are needed"))?;
+        let stdin = std::fs::File::open("/dev/null")?.into();
+        Ok(Self { stdio: [stdin, stdout, stderr], outputs })
+    }
+
+    fn terminal(size: TerminalSize, place: &Place, files: Vec<RotatedFile>) -> io::Result<Self> {
+        let window =
+            nix::pty::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let pair = nix::pty::openpty(&window, None)?;
+        let owner = place.owner();
+        rustix::fs::fchown(
+            pair.slave.as_fd(),
+            Some(rustix::fs::Uid::from_raw(owner.uid)),
+            Some(rustix::fs::Gid::from_raw(owner.gid)),
+        )?;
+        rustix::io::fcntl_setfd(&pair.master, rustix::io::FdFlags::CLOEXEC)?;
+        rustix::io::fcntl_setfd(&pair.slave, rustix::io::FdFlags::CLOEXEC)?;
+        let outputs = files.into_iter().take(1).map(|file| Output::start(pair.master.try_clone()?, file));
+        let outputs = outputs.collect::<io::Result<_>>()?;
+        let stdio = [pair.slave.try_clone()?, pair.slave.try_clone()?, pair.slave];
+        Ok(Self { stdio, outputs })
+    }
+}
+
+async fn woken(waker: Option<&tokio::io::unix::AsyncFd<Arc<OwnedFd>>>) -> io::Result<()> {
+    let Some(waker) = waker else {
+        return std::future::pending().await;
+    };
+    let mut ready = waker.readable().await?;
+    let mut counted = [0_u8; 4096];
+    let read = rustix::io::read(waker.get_ref().as_fd(), &mut counted);
+    ready.clear_ready();
+    read.map(drop).map_err(io::Error::from)
+}

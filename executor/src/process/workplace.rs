@@ -1,0 +1,187 @@
+//! What the processes of one executor share: the pod, cgroups, folders, and what Mesos tasks expect in their environment.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::unistd::{Gid, Uid, chown};
+
+use super::account::{self, Person};
+use crate::cgroup::{CgroupError, CgroupName, Manager};
+use crate::fetch::Cache;
+use crate::pod::keeper::Keeper;
+use crate::pod::protocol::Spawn;
+use crate::spec::{Command, KillMode, Owner, TaskSpec};
+
+/// How long a cgroup may take to empty after SIGKILL before it is left to the next sweep.
+const LAST_BREATH: Duration = Duration::from_secs(10);
+
+/// What the processes of one executor share.
+#[derive(Debug)]
+pub struct Workplace {
+    /// The pod that they are in.
+    pub pod: Keeper,
+    /// Their cgroups.
+    pub cgroups: Arc<dyn Manager>,
+    /// Fetched files, shared by the host.
+    pub cache: Cache,
+    /// The executor's sandbox: a task's own is `tasks/<task id>` in it.
+    pub sandbox: PathBuf,
+    /// The pod instance's data folder: a task's own is `<task name>` in it, and outlives the executor.
+    pub data: PathBuf,
+    /// What Mesos tasks expect in their environment, the same for all tasks.
+    pub environment: Vec<(String, String)>,
+}
+
+/// The folders and the account of a task, made and looked up.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The task's sandbox.
+    pub sandbox: PathBuf,
+    /// The task's account, if it has one of its own.
+    pub person: Option<Person>,
+}
+
+impl Place {
+    /// Who owns the task's files.
+    pub fn owner(&self) -> Owner {
+        let account = self.person.as_ref().map(|person| &person.account);
+        let (uid, gid) = account
+            .map_or_else(|| (Uid::current().as_raw(), Gid::current().as_raw()), |one| (one.uid, one.gid));
+        Owner { uid, gid }
+    }
+}
+
+impl Workplace {
+    /// Makes a task's folders, owned by its account. Short file operations.
+    ///
+    /// # Errors
+    /// A sentence with the step and the path.
+    pub fn make_place(&self, spec: &TaskSpec) -> Result<Place, String> {
+        let person = account::look_up(&spec.identity)?;
+        let sandbox = self.sandbox.join("tasks").join(CgroupName::task(&spec.id).as_str());
+        let place = Place { sandbox, person };
+        for folder in [&place.sandbox, &self.data_folder(spec)] {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| format!("create {}: {error}", folder.display()))?;
+            let Owner { uid, gid } = place.owner();
+            chown(folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .map_err(|errno| format!("give {} to user {uid}: {errno}", folder.display()))?;
+        }
+        Ok(place)
+    }
+
+    /// The request for a process of this task: its own command, or one of its checks.
+    pub fn spawn_request(
+        &self,
+        spec: &TaskSpec,
+        place: &Place,
+        command: &Command,
+        more: &[(String, String)],
+    ) -> Spawn {
+        let identity = &spec.identity;
+        let mask = |set: &[caps::Capability]| set.iter().fold(0, |mask, one| mask | one.bitmask());
+        Spawn {
+            id: 0,
+            descriptors: 0,
+            into_cgroup: false,
+            file: command.file.clone(),
+            arguments: command.arguments.clone(),
+            environment: self.task_environment(spec, place, more),
+            folder: place.sandbox.to_string_lossy().into_owned(),
+            account: place.person.as_ref().map(|person| person.account.clone()),
+            capabilities: identity
+                .capabilities
+                .as_ref()
+                .map(|sets| (mask(&sets.bounding), mask(&sets.ambient))),
+            no_new_privileges: identity.no_new_privileges,
+            rlimits: spec.rlimits.iter().map(|one| (one.resource as u32, one.soft, one.hard)).collect(),
+            umask: spec.umask,
+            oom_score_adj: spec.oom_score_adj,
+            terminal: false,
+        }
+    }
+
+    /// Removes the base of the cgroups, when every task's is gone.
+    pub fn remove_base(&self) {
+        for folder in self.cgroups.base_folders() {
+            match std::fs::remove_dir(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(folder = %folder.display(), %error, "left to the next sweep");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn task_environment(
+        &self,
+        spec: &TaskSpec,
+        place: &Place,
+        more: &[(String, String)],
+    ) -> Vec<(String, String)> {
+        let mut environment = self.environment.clone();
+        let mut set = |name: &str, value: String| {
+            environment.retain(|(other, _)| other != name);
+            environment.push((name.to_owned(), value));
+        };
+        if let Some((name, home)) = place.person.as_ref().and_then(|person| person.listed.clone()) {
+            set("HOME", home);
+            set("USER", name.clone());
+            set("LOGNAME", name);
+        }
+        set("MESOS_SANDBOX", place.sandbox.to_string_lossy().into_owned());
+        set("MESOS_TASK_ID", spec.id.value.clone());
+        set("KUBE_EXECUTOR_DATA", self.data_folder(spec).to_string_lossy().into_owned());
+        if let Some(role) = &spec.role {
+            set("MESOS_ALLOCATION_ROLE", role.clone());
+        }
+        if spec.terminal.is_some() {
+            set("TERM", "xterm".to_owned());
+        }
+        for (name, value) in spec.environment.iter().chain(more) {
+            set(name, value.clone());
+        }
+        environment
+    }
+
+    fn data_folder(&self, spec: &TaskSpec) -> PathBuf {
+        self.data.join(crate::cgroup::detect::folder_name(&spec.name.0))
+    }
+
+    /// Kills what a task left in its cgroup and removes the cgroup, unless what is there is to live on.
+    pub async fn clear(self: Arc<Self>, name: CgroupName, mode: KillMode) {
+        let until = tokio::time::Instant::now() + LAST_BREATH;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let (place, cgroup) = (self.clone(), name.clone());
+            let cleared =
+                tokio::task::spawn_blocking(move || clear_once(&*place.cgroups, &cgroup, mode)).await;
+            match cleared {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) if mode == KillMode::Process => {
+                    return tracing::debug!(cgroup = %name, %error, "processes of an ended task live on, as it asked");
+                }
+                Ok(Err(error)) if tokio::time::Instant::now() >= until => {
+                    return tracing::warn!(cgroup = %name, %error, "left to the next sweep");
+                }
+                Ok(Err(_)) => {}
+                Err(error) => return tracing::error!(cgroup = %name, %error, "clear a cgroup"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+}
+
+fn clear_once(cgroups: &dyn Manager, name: &CgroupName, mode: KillMode) -> Result<(), CgroupError> {
+    if mode == KillMode::Cgroup {
+        cgroups.kill(name)?;
+    }
+    cgroups.remove(name)
+}
+
+/// The path of the file that holds a task's stdout or stderr.
+pub fn output_path(sandbox: &Path, stream: &str) -> PathBuf {
+    sandbox.join(stream)
+}

@@ -1,0 +1,312 @@
+//! All tasks of the executor: launches, dependencies, groups, the order of stopping, idleness.
+//!
+//! ```text
+//!  Launch -> tasks (Pending) -> those whose dependencies are ready start
+//!  a task ends -> its group ends, if it was essential and did not finish
+//!  Shutdown, or the end of a group -> tasks end in the reverse order of their dependencies
+//!  no task left, nothing to acknowledge -> idle -> Exit
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mesos::common::{Reason, TaskId, TaskState};
+
+use super::task::{Begin, Group, KillCause, State, Task};
+use super::{Effect, Event, ExitCause, Launched, Moment, Status, policy};
+use crate::spec::{SpecError, TaskName, TaskSpec, check_group};
+
+/// The state of the executor: a function of the events it was given, in order.
+#[derive(Debug)]
+pub struct Supervisor {
+    tasks: BTreeMap<TaskId, Task>,
+    /// The latest task of each name ever launched.
+    names: BTreeMap<TaskName, TaskId>,
+    launches: u64,
+    outstanding: usize,
+    life: Life,
+    idle_timeout: Duration,
+    random: fastrand::Rng,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Serving,
+    Idle { until: Moment },
+    Stopping { deadline: Moment },
+    Forcing,
+    Over,
+}
+
+impl Supervisor {
+    /// An executor without tasks. `seed` makes the jitter of restarts.
+    pub fn new(idle_timeout: Duration, seed: u64) -> Self {
+        Self {
+            tasks: BTreeMap::new(),
+            names: BTreeMap::new(),
+            launches: 0,
+            outstanding: 0,
+            life: Life::Serving,
+            idle_timeout,
+            random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Takes one event; says what is to be done, in order.
+    pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Launch(launched) => self.launch(launched, &mut effects),
+            Event::Kill { id, grace } => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    let grace = grace.unwrap_or(task.spec.grace_period);
+                    task.kill(KillCause::Requested, grace, Begin::Now, now, &mut effects);
+                }
+            }
+            Event::Shutdown { within } => self.shutdown(within, now, &mut effects),
+            Event::Outstanding(count) => self.outstanding = count,
+            Event::Process { id, instance, event } => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.process(instance, event, now, &mut effects);
+                }
+            }
+            Event::Tick => {}
+        }
+        self.settle(now, &mut effects);
+        self.outstanding += effects.iter().filter(|effect| matches!(effect, Effect::Publish(_))).count();
+        effects
+    }
+
+    /// The next moment at which a `Tick` has something to do.
+    pub fn deadline(&self) -> Option<Moment> {
+        let own = match self.life {
+            Life::Idle { until } => Some(until),
+            Life::Stopping { deadline } => Some(deadline),
+            Life::Serving | Life::Forcing | Life::Over => None,
+        };
+        self.tasks.values().filter_map(Task::deadline).chain(own).min()
+    }
+
+    /// The task of this id.
+    pub fn task(&self, id: &TaskId) -> Option<&Task> {
+        self.tasks.get(id)
+    }
+
+    /// Every task of this executor's life that is still known.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values()
+    }
+
+    fn launch(&mut self, launched: Vec<Launched>, effects: &mut Vec<Effect>) {
+        let launched: Vec<Launched> =
+            launched.into_iter().filter(|one| !self.tasks.contains_key(one.id())).collect();
+        if matches!(self.life, Life::Stopping { .. } | Life::Forcing | Life::Over) {
+            let refusal = "the executor shuts down";
+            return launched
+                .iter()
+                .for_each(|one| effects.push(refused(one.id(), TaskState::Killed, None, refusal)));
+        }
+        self.launches += 1;
+        let mut specs = Vec::new();
+        let mut errors: Vec<(TaskId, TaskName, SpecError)> = Vec::new();
+        for one in launched {
+            match one {
+                Launched::Valid(spec) => specs.push(*spec),
+                Launched::Invalid { id, name, error } => errors.push((id, name, error)),
+            }
+        }
+        if errors.is_empty() {
+            let found = check_group(&specs, &self.living_specs(), &self.names.keys().cloned().collect());
+            errors.extend(
+                found
+                    .into_iter()
+                    .map(|(index, error)| (specs[index].id.clone(), specs[index].name.clone(), error)),
+            );
+        }
+        // A task is told its first error only: it ends once.
+        let mut told = BTreeSet::new();
+        errors.retain(|(id, ..)| told.insert(id.clone()));
+        match errors.first() {
+            None => specs.into_iter().for_each(|spec| self.add(spec, effects)),
+            Some((_, name, _)) => refuse_group(name, &specs, &errors, effects),
+        }
+    }
+
+    fn living_specs(&self) -> Vec<&TaskSpec> {
+        self.tasks.values().filter(|task| task.is_living()).map(|task| &*task.spec).collect()
+    }
+
+    fn add(&mut self, spec: TaskSpec, effects: &mut Vec<Effect>) {
+        let id = spec.id.clone();
+        self.names.insert(spec.name.clone(), id.clone());
+        self.tasks.insert(id, Task::new(spec, Group(self.launches), self.random.u64(..), effects));
+    }
+
+    fn shutdown(&mut self, within: Duration, now: Moment, effects: &mut Vec<Effect>) {
+        let deadline = now.after(within);
+        self.life = match self.life {
+            Life::Over | Life::Forcing => self.life,
+            Life::Stopping { deadline: earlier } => Life::Stopping { deadline: earlier.min(deadline) },
+            Life::Serving | Life::Idle { .. } => Life::Stopping { deadline },
+        };
+        for task in self.tasks.values_mut() {
+            task.kill(KillCause::Shutdown, task.spec.grace_period, Begin::AfterDependents, now, effects);
+        }
+    }
+
+    /// Brings everything that follows from the last event to its end.
+    fn settle(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        self.tasks.values_mut().for_each(|task| task.tick(now, effects));
+        self.end_groups(now, effects);
+        self.proceed_with_kills(now, effects);
+        self.start_ready(now, effects);
+        self.consider_exit(now, effects);
+        if self.outstanding == 0 && effects.is_empty() {
+            // The agent knows that they ended.
+            self.tasks.retain(|_, task| task.is_living());
+        }
+    }
+
+    fn end_groups(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let ended: BTreeMap<Group, (TaskName, TaskState)> = self
+            .tasks
+            .values()
+            .filter_map(|task| task.ends_group().map(|state| (task.group, (task.spec.name.clone(), state))))
+            .collect();
+        for task in self.tasks.values_mut().filter(|task| task.is_living()) {
+            if let Some((name, state)) = ended.get(&task.group)
+                && !task.is_asked_to_end()
+            {
+                let cause = KillCause::Sibling { name: name.clone(), state: *state };
+                task.kill(cause, task.spec.grace_period, Begin::AfterDependents, now, effects);
+            }
+        }
+    }
+
+    /// Lets the kills go on that waited for dependents, as these end; on shutdown with a part of the time that is left.
+    fn proceed_with_kills(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let waiting = self.tasks.iter().filter(|(_, task)| task.waits_to_be_killed());
+        let waiting: Vec<TaskId> = waiting.map(|(id, _)| id.clone()).collect();
+        if !waiting.is_empty() {
+            let living = self.living_specs();
+            let needed: BTreeSet<TaskName> =
+                living.into_iter().flat_map(|spec| spec.depends_on.iter().cloned()).collect();
+            for id in &waiting {
+                let tiers = self.tiers_below(id, &mut BTreeSet::new());
+                let left = if let Life::Stopping { deadline } = self.life {
+                    Some(deadline.since(now))
+                } else {
+                    None
+                };
+                let Some(task) = self.tasks.get_mut(id) else {
+                    continue;
+                };
+                if !needed.contains(&task.spec.name) {
+                    let own = task.spec.grace_period;
+                    let grace = left.map_or(own, |left| policy::shutdown_grace(own, left, tiers));
+                    task.release_kill(grace, now, effects);
+                }
+            }
+        }
+        if matches!(self.life, Life::Stopping { deadline } if deadline <= now) {
+            self.life = Life::Forcing;
+            for task in self.tasks.values_mut() {
+                task.release_kill(Duration::ZERO, now, effects);
+            }
+        }
+    }
+
+    /// How many living tasks one behind the other this one depends on.
+    fn tiers_below(&self, id: &TaskId, seen: &mut BTreeSet<TaskId>) -> u32 {
+        let Some(task) = self.tasks.get(id).filter(|task| task.is_living()) else {
+            return 0;
+        };
+        let mut deepest = 0;
+        for name in &task.spec.depends_on {
+            if let Some(below) = self.names.get(name)
+                && self.tasks.get(below).is_some_and(Task::is_living)
+                && seen.insert(below.clone())
+            {
+                deepest = deepest.max(1 + self.tiers_below(below, seen));
+            }
+        }
+        deepest
+    }
+
+    fn start_ready(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let pending: Vec<TaskId> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| matches!(task.state, State::Pending { .. }))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in pending {
+            let Some(depends_on) = self.tasks.get(&id).map(|task| task.spec.depends_on.clone()) else {
+                continue;
+            };
+            let dependencies: Vec<Option<&Task>> = depends_on.iter().map(|name| self.named(name)).collect();
+            let ended = dependencies.iter().any(Option::is_none);
+            let ready = dependencies.iter().all(|task| task.is_some_and(Task::is_ready));
+            let Some(task) = self.tasks.get_mut(&id) else {
+                continue;
+            };
+            match ready {
+                true => task.start(now, effects),
+                false => task.await_ended(ended, now),
+            }
+        }
+    }
+
+    /// The living task of this name.
+    fn named(&self, name: &TaskName) -> Option<&Task> {
+        self.names.get(name).and_then(|id| self.tasks.get(id)).filter(|task| task.is_living())
+    }
+
+    fn consider_exit(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let busy = self.tasks.values().any(Task::is_living);
+        self.life = match self.life {
+            Life::Stopping { .. } | Life::Forcing if !busy => {
+                effects.push(Effect::Exit(ExitCause::Shutdown));
+                Life::Over
+            }
+            Life::Idle { until } if !busy && self.outstanding == 0 && until <= now => {
+                effects.push(Effect::Exit(ExitCause::Idle));
+                Life::Over
+            }
+            Life::Serving if !busy && self.outstanding == 0 => {
+                Life::Idle { until: now.after(self.idle_timeout) }
+            }
+            Life::Idle { .. } if busy || self.outstanding > 0 => Life::Serving,
+            unchanged => unchanged,
+        };
+    }
+}
+
+/// One wrong task makes its whole group wrong, as for the master.
+fn refuse_group(
+    first: &TaskName,
+    valid: &[TaskSpec],
+    errors: &[(TaskId, TaskName, SpecError)],
+    effects: &mut Vec<Effect>,
+) {
+    for (id, _, error) in errors {
+        effects.push(refused(id, TaskState::Error, Some(Reason::TaskInvalid), &error.to_string()));
+    }
+    for spec in valid.iter().filter(|spec| errors.iter().all(|(id, ..)| *id != spec.id)) {
+        let message = format!("task {first} of its group is invalid");
+        effects.push(refused(&spec.id, TaskState::Error, Some(Reason::TaskGroupInvalid), &message));
+    }
+}
+
+fn refused(id: &TaskId, state: TaskState, reason: Option<Reason>, message: &str) -> Effect {
+    Effect::Publish(Status {
+        id: id.clone(),
+        state,
+        reason,
+        message: Some(message.to_owned()),
+        healthy: None,
+        reported: None,
+        ready: None,
+        restarts: 0,
+    })
+}

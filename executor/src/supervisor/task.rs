@@ -1,0 +1,619 @@
+//! One task: its states, and what each event does to it.
+//!
+//! ```text
+//!  Pending --start--> Starting --Started--> Running <-> (healthy, ready: flags, not states)
+//!     ^  |               |  |                 |  |
+//!     |  |      StartFailed  |          Exited |  | kill, fatal check, out of memory, max completion
+//!     |  |               v  |                 v  |
+//!     |  |     policy says restart? yes -> Backoff |
+//!     +--|----------------- until ------------'    |
+//!        |                  no: Finished | Failed   |
+//!        |  kill, no process: Killed                v
+//!        +------------------> Ended <--Exited-- Killing: Waiting (dependents first) | Starting (no process yet)
+//!                                                        -> Asked (SIGTERM) --grace--> Forced (SIGKILL)
+//! ```
+//! Every kill that somebody asked for wins over every other outcome. A task in Killing never runs again, unless it was
+//! its own check or an OOM that ends it and its policy restarts it. Ended is reported once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesos::common::{Reason, TaskState};
+
+use super::policy::{self, AfterExit, Outcome};
+use super::{Effect, Exit, ExitStatus, Instance, Moment, ProcessEvent, Status};
+use crate::health::{Observed, Report, Verdict};
+use crate::spec::{CheckRole, Essential, RestartPolicy, TaskName, TaskSpec};
+
+/// The number of a launch: its tasks are a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Group(pub u64);
+
+/// A task and all that is known of it.
+#[derive(Debug)]
+pub struct Task {
+    /// What it is.
+    pub spec: Arc<TaskSpec>,
+    /// With which tasks it was launched.
+    pub group: Group,
+    /// Where it stands.
+    pub state: State,
+    instance: Instance,
+    process: Process,
+    started: Moment,
+    completion_deadline: Option<Moment>,
+    restarts_in_a_row: u32,
+    restarts: u32,
+    was_reported_killing: bool,
+    checks: Checks,
+    random: fastrand::Rng,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It waits for what it depends on; until the deadline, while one of these has ended.
+    Pending {
+        /// When it gives up.
+        deadline: Option<Moment>,
+    },
+    /// Its process is being started.
+    Starting,
+    /// Its process runs.
+    Running,
+    /// Its process ended; the next one comes at this moment.
+    Backoff {
+        /// When.
+        until: Moment,
+    },
+    /// It is being ended.
+    Killing(Killing),
+    /// It has ended for good.
+    Ended(TaskState),
+}
+
+/// How a task is being ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Killing {
+    /// Why.
+    pub cause: KillCause,
+    /// Since when; from SIGTERM on, since then.
+    pub since: Moment,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far the ending of a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Tasks that depend on it still have to end.
+    Waiting,
+    /// It has no process yet, and its start was called off.
+    Starting,
+    /// SIGTERM was sent; SIGKILL follows at the deadline.
+    Asked {
+        /// When.
+        deadline: Moment,
+    },
+    /// SIGKILL was sent.
+    Forced,
+}
+
+/// Why a task is being ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KillCause {
+    /// The framework asked for it.
+    Requested,
+    /// The executor was told to shut down.
+    Shutdown,
+    /// Another task of its group ended.
+    Sibling {
+        /// Which.
+        name: TaskName,
+        /// In which state.
+        state: TaskState,
+    },
+    /// It ran as long as it may.
+    MaxCompletion,
+    /// A liveness or startup check failed too often.
+    Unhealthy {
+        /// What the check said.
+        message: String,
+    },
+    /// It ran out of memory.
+    OutOfMemory {
+        /// The limit in bytes.
+        limit: u64,
+    },
+}
+
+impl KillCause {
+    /// Whether somebody outside of the task asked for it: such a kill wins over every other outcome.
+    fn is_asked(&self) -> bool {
+        matches!(self, Self::Requested | Self::Shutdown | Self::Sibling { .. })
+    }
+}
+
+/// When a kill begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// At once.
+    Now,
+    /// When [`Task::release_kill`] is called: tasks that depend on it end first.
+    AfterDependents,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Process {
+    None,
+    Starting,
+    Alive,
+}
+
+#[derive(Debug, Default)]
+struct Checks {
+    passed: Vec<Option<bool>>,
+    observed: Observed,
+    healthy: Option<bool>,
+}
+
+impl Task {
+    /// A task as it was delivered: TASK_STARTING is reported at once.
+    pub fn new(spec: TaskSpec, group: Group, seed: u64, effects: &mut Vec<Effect>) -> Self {
+        let task = Self {
+            checks: Checks { passed: vec![None; spec.checks.len()], ..Checks::default() },
+            spec: Arc::new(spec),
+            group,
+            state: State::Pending { deadline: None },
+            instance: Instance(0),
+            process: Process::None,
+            started: Moment::default(),
+            completion_deadline: None,
+            restarts_in_a_row: 0,
+            restarts: 0,
+            was_reported_killing: false,
+            random: fastrand::Rng::with_seed(seed),
+        };
+        task.publish(TaskState::Starting, None, None, effects);
+        task
+    }
+
+    /// Whether it has not ended.
+    pub fn is_living(&self) -> bool {
+        !matches!(self.state, State::Ended(_))
+    }
+
+    /// Whether those that depend on it may run: its process runs and its checks say that it can be used.
+    pub fn is_ready(&self) -> bool {
+        self.state == State::Running && self.checks_passed(|role| role != CheckRole::Liveness)
+    }
+
+    /// Whether its end ends its group.
+    pub fn ends_group(&self) -> Option<TaskState> {
+        match (&self.state, self.spec.essential) {
+            (State::Ended(state @ (TaskState::Failed | TaskState::Killed)), Essential::Yes) => Some(*state),
+            _ => None,
+        }
+    }
+
+    /// The next moment at which [`Task::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Moment> {
+        let own = match &self.state {
+            State::Pending { deadline } => *deadline,
+            State::Backoff { until } => Some(*until),
+            State::Killing(Killing { stage: Stage::Asked { deadline }, .. }) => Some(*deadline),
+            State::Starting | State::Running | State::Killing(_) | State::Ended(_) => None,
+        };
+        let completion =
+            self.completion_deadline.filter(|_| !matches!(self.state, State::Killing(_) | State::Ended(_)));
+        [own, completion].into_iter().flatten().min()
+    }
+
+    /// Pending to Starting: what it depends on is ready.
+    pub fn start(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        self.instance.0 += 1;
+        self.state = State::Starting;
+        self.process = Process::Starting;
+        if self.instance.0 == 1 {
+            self.completion_deadline = self.spec.max_completion.map(|most| now.after(most));
+        }
+        effects.push(Effect::Start { id: self.spec.id.clone(), instance: self.instance });
+    }
+
+    /// Something happened to one of its processes.
+    pub fn process(
+        &mut self,
+        instance: Instance,
+        event: ProcessEvent,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        if instance != self.instance || !self.is_living() {
+            return;
+        }
+        match event {
+            ProcessEvent::Started if self.process == Process::Starting => self.on_started(now, effects),
+            ProcessEvent::StartFailed(error) if self.process == Process::Starting => {
+                self.on_start_failed(error, now, effects)
+            }
+            ProcessEvent::Exited(exit) if self.process != Process::None => self.on_exited(exit, now, effects),
+            ProcessEvent::Started | ProcessEvent::StartFailed(_) | ProcessEvent::Exited(_) => {}
+            ProcessEvent::OutOfMemory { limit } => {
+                if self.state == State::Running {
+                    self.kill(KillCause::OutOfMemory { limit }, Duration::ZERO, Begin::Now, now, effects);
+                }
+            }
+            ProcessEvent::Checked(report) => {
+                if self.state == State::Running {
+                    self.on_checked(report, now, effects);
+                }
+            }
+        }
+    }
+
+    /// Ends it. A further kill can only shorten the grace period, and give a stronger cause.
+    pub fn kill(
+        &mut self,
+        cause: KillCause,
+        grace: Duration,
+        begin: Begin,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        match &mut self.state {
+            State::Ended(_) => {}
+            State::Killing(killing) => {
+                let upgraded = cause.is_asked() && !killing.cause.is_asked();
+                if upgraded {
+                    killing.cause = cause.clone();
+                }
+                if upgraded && !self.was_reported_killing {
+                    self.publish_killing(&cause, effects);
+                }
+                if begin == Begin::Now {
+                    self.release_kill(grace, now, effects);
+                }
+            }
+            State::Pending { .. } | State::Backoff { .. } => {
+                let text = if self.instance.0 == 0 {
+                    "killed before its process was started"
+                } else {
+                    "killed between two restarts"
+                };
+                self.end_killed(&cause, text, effects);
+            }
+            State::Starting | State::Running => {
+                let last =
+                    matches!(cause, KillCause::Unhealthy { .. }) && self.spec.restart == RestartPolicy::Never;
+                if cause.is_asked() || last {
+                    self.publish_killing(&cause, effects);
+                }
+                if self.process == Process::Alive {
+                    effects.push(Effect::StopChecks { id: self.spec.id.clone() });
+                }
+                self.state = State::Killing(Killing { cause, since: now, grace, stage: Stage::Waiting });
+                if begin == Begin::Now {
+                    self.release_kill(grace, now, effects);
+                }
+            }
+        }
+    }
+
+    /// Whether somebody outside of it asked for its end.
+    pub fn is_asked_to_end(&self) -> bool {
+        matches!(&self.state, State::Killing(killing) if killing.cause.is_asked())
+    }
+
+    /// Whether it is to end once those that depend on it have.
+    pub fn waits_to_be_killed(&self) -> bool {
+        matches!(&self.state, State::Killing(killing) if killing.stage == Stage::Waiting)
+    }
+
+    /// Goes on with a kill that is under way, waiting for nobody any longer; the grace period can only shrink.
+    pub fn release_kill(&mut self, grace: Duration, now: Moment, effects: &mut Vec<Effect>) {
+        if let State::Killing(killing) = &mut self.state {
+            killing.grace = killing.grace.min(grace);
+            self.proceed(now, effects);
+        }
+    }
+
+    fn proceed(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let State::Killing(killing) = &mut self.state else {
+            return;
+        };
+        let id = self.spec.id.clone();
+        match (killing.stage, self.process) {
+            (Stage::Waiting, Process::Starting) => {
+                killing.stage = Stage::Starting;
+                effects.push(Effect::Cancel { id });
+            }
+            (Stage::Waiting | Stage::Starting, Process::Alive) => {
+                effects.push(Effect::Terminate { id });
+                killing.since = now;
+                killing.stage = Stage::Asked { deadline: now.after(killing.grace) };
+            }
+            (Stage::Asked { deadline }, _) => {
+                killing.stage = Stage::Asked { deadline: deadline.min(killing.since.after(killing.grace)) };
+            }
+            (Stage::Waiting | Stage::Starting | Stage::Forced, _) => {}
+        }
+        self.tick(now, effects);
+    }
+
+    /// Does what is due at `now`.
+    pub fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let id = self.spec.id.clone();
+        match &mut self.state {
+            State::Killing(killing) => {
+                killing.stage = Stage::Forced;
+                effects.push(Effect::Kill { id });
+            }
+            _ if self.completion_deadline.is_some_and(|deadline| deadline <= now) => {
+                self.kill(KillCause::MaxCompletion, Duration::ZERO, Begin::Now, now, effects);
+            }
+            State::Backoff { .. } => self.state = State::Pending { deadline: None },
+            State::Pending { .. } => {
+                let most = self.spec.depends_on_timeout;
+                self.end(
+                    TaskState::Failed,
+                    None,
+                    format!("what it depends on ended and did not come back within {most:?}"),
+                    effects,
+                );
+            }
+            State::Starting | State::Running | State::Ended(_) => {}
+        }
+    }
+
+    /// Tells a Pending task whether one of those it depends on has ended.
+    pub fn await_ended(&mut self, ended: bool, now: Moment) {
+        if let State::Pending { deadline } = &mut self.state {
+            *deadline = ended.then(|| deadline.unwrap_or_else(|| now.after(self.spec.depends_on_timeout)));
+        }
+    }
+
+    fn on_started(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        self.process = Process::Alive;
+        self.started = now;
+        match &self.state {
+            State::Killing(Killing { stage: Stage::Starting, .. }) => self.proceed(now, effects),
+            State::Killing(_) => {}
+            _ => {
+                self.state = State::Running;
+                self.start_checks(effects);
+                if self.instance.0 == 1 || self.is_ready() {
+                    self.publish(TaskState::Running, None, None, effects);
+                }
+            }
+        }
+    }
+
+    fn start_checks(&self, effects: &mut Vec<Effect>) {
+        let startup_passed = self.checks_passed(|role| role == CheckRole::Startup);
+        let due = |role: CheckRole| startup_passed != (role == CheckRole::Startup);
+        let checks: Vec<usize> =
+            (0..self.spec.checks.len()).filter(|&index| due(self.spec.checks[index].role)).collect();
+        if !checks.is_empty() {
+            effects.push(Effect::StartChecks { id: self.spec.id.clone(), checks });
+        }
+    }
+
+    fn checks_passed(&self, counts: impl Fn(CheckRole) -> bool) -> bool {
+        let passed = self.checks.passed.iter();
+        self.spec
+            .checks
+            .iter()
+            .zip(passed)
+            .all(|(check, passed)| !counts(check.role) || *passed == Some(true))
+    }
+
+    fn on_checked(&mut self, Report { check, verdict }: Report, now: Moment, effects: &mut Vec<Effect>) {
+        let Some(role) = self.spec.checks.get(check).map(|spec| spec.role) else {
+            return;
+        };
+        let was_ready = self.is_ready();
+        let message = match &verdict {
+            Verdict::Observed(observed) => {
+                self.checks.observed = *observed;
+                self.publish(TaskState::Running, Some(Reason::TaskCheckStatusUpdated), None, effects);
+                return;
+            }
+            Verdict::Pass => None,
+            Verdict::Fail { message } | Verdict::Fatal { message, .. } => Some(message.clone()),
+        };
+        self.checks.passed[check] = Some(verdict == Verdict::Pass);
+        match role {
+            CheckRole::Startup if verdict == Verdict::Pass => self.start_checks_when_up(effects),
+            CheckRole::Liveness => self.publish_health(message.as_deref(), effects),
+            CheckRole::Startup | CheckRole::Readiness | CheckRole::Reported(_) => {}
+        }
+        if self.is_ready() != was_ready {
+            self.publish(TaskState::Running, Some(Reason::TaskCheckStatusUpdated), message, effects);
+        }
+        if let (Verdict::Fatal { message, failures }, CheckRole::Startup | CheckRole::Liveness) =
+            (verdict, role)
+        {
+            let what = if role == CheckRole::Startup { "startup" } else { "health" };
+            let message = format!("{what} check failed {failures} times in a row: {message}");
+            self.kill(KillCause::Unhealthy { message }, self.spec.grace_period, Begin::Now, now, effects);
+        }
+    }
+
+    fn start_checks_when_up(&self, effects: &mut Vec<Effect>) {
+        if self.checks_passed(|role| role == CheckRole::Startup) {
+            self.start_checks(effects);
+        }
+    }
+
+    fn publish_health(&mut self, message: Option<&str>, effects: &mut Vec<Effect>) {
+        let verdicts = self.spec.checks.iter().zip(&self.checks.passed);
+        let liveness: Vec<Option<bool>> = verdicts
+            .filter(|(check, _)| check.role == CheckRole::Liveness)
+            .map(|(_, passed)| *passed)
+            .collect();
+        let healthy = if liveness.contains(&Some(false)) {
+            Some(false)
+        } else {
+            liveness.iter().all(Option::is_some).then_some(true)
+        };
+        if healthy.is_some() && healthy != self.checks.healthy {
+            self.checks.healthy = healthy;
+            let reason = Reason::TaskHealthCheckStatusUpdated;
+            self.publish(TaskState::Running, Some(reason), message.map(str::to_owned), effects);
+        }
+    }
+
+    fn on_start_failed(&mut self, error: String, now: Moment, effects: &mut Vec<Effect>) {
+        self.process = Process::None;
+        match &self.state {
+            State::Killing(killing) => {
+                let cause = killing.cause.clone();
+                self.end_killed(&cause, "killed before its process was started", effects);
+            }
+            _ => self.restart_or(Outcome::Failure, (TaskState::Failed, None, error), now, effects),
+        }
+    }
+
+    fn on_exited(&mut self, exit: Exit, now: Moment, effects: &mut Vec<Effect>) {
+        self.process = Process::None;
+        let text = format!("Command {}", exit.status);
+        if self.spec.restart != RestartPolicy::Never && now.since(self.started) >= self.stable_after() {
+            self.restarts_in_a_row = 0;
+        }
+        let killing =
+            if let State::Killing(killing) = &self.state { Some(killing.cause.clone()) } else { None };
+        if killing.is_none() {
+            effects.push(Effect::StopChecks { id: self.spec.id.clone() });
+        }
+        match (killing, exit.out_of_memory) {
+            (Some(cause), _) if cause.is_asked() || cause == KillCause::MaxCompletion => {
+                self.end_killed(&cause, &text, effects)
+            }
+            (Some(KillCause::OutOfMemory { limit }), _) | (_, Some(limit)) => {
+                let message = format!("{text}: out of memory: its limit is {limit} bytes");
+                let ended = (TaskState::Failed, Some(Reason::ContainerLimitationMemory), message);
+                self.restart_or(Outcome::Failure, ended, now, effects);
+            }
+            (Some(KillCause::Unhealthy { message }), None) => {
+                let ended = (TaskState::Killed, None, format!("{text}: {message}"));
+                self.restart_or(Outcome::Failure, ended, now, effects);
+            }
+            (Some(_) | None, None) => {
+                let (outcome, state) = match exit.status.is_success() {
+                    true => (Outcome::Success, TaskState::Finished),
+                    false => (Outcome::Failure, TaskState::Failed),
+                };
+                let pod_ended = exit.status == ExitStatus::PodEnded;
+                match pod_ended {
+                    true => self.end(state, None, text, effects),
+                    false => self.restart_or(outcome, (state, None, text), now, effects),
+                }
+            }
+        }
+    }
+
+    fn stable_after(&self) -> Duration {
+        match self.spec.restart {
+            RestartPolicy::Never => Duration::MAX,
+            RestartPolicy::OnFailure(backoff) | RestartPolicy::Always(backoff) => backoff.stable,
+        }
+    }
+
+    fn restart_or(
+        &mut self,
+        outcome: Outcome,
+        (state, reason, message): (TaskState, Option<Reason>, String),
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        match policy::after_exit(self.spec.restart, outcome, self.restarts_in_a_row, self.random.f64()) {
+            AfterExit::End => self.end(state, reason, message, effects),
+            AfterExit::GiveUp(times) => {
+                let message =
+                    format!("{message}: it was restarted {times} times in a row, which is its limit");
+                self.end(TaskState::Failed, reason, message, effects);
+            }
+            AfterExit::Restart(wait) => {
+                self.restarts_in_a_row += 1;
+                self.restarts += 1;
+                self.checks = Checks { passed: vec![None; self.spec.checks.len()], ..Checks::default() };
+                self.state = if wait.is_zero() {
+                    State::Pending { deadline: None }
+                } else {
+                    State::Backoff { until: now.after(wait) }
+                };
+                self.publish(
+                    TaskState::Running,
+                    reason,
+                    Some(format!("{message}: restarting in {wait:?}")),
+                    effects,
+                );
+            }
+        }
+    }
+
+    fn end_killed(&mut self, cause: &KillCause, text: &str, effects: &mut Vec<Effect>) {
+        let message = cause_text(cause).map_or_else(|| text.to_owned(), |cause| format!("{text}: {cause}"));
+        match cause {
+            KillCause::MaxCompletion => {
+                self.end(TaskState::Failed, Some(Reason::MaxCompletionTimeReached), message, effects);
+            }
+            _ => self.end(TaskState::Killed, None, message, effects),
+        }
+    }
+
+    fn end(&mut self, state: TaskState, reason: Option<Reason>, message: String, effects: &mut Vec<Effect>) {
+        self.state = State::Ended(state);
+        self.publish(state, reason, Some(message), effects);
+        effects.push(Effect::Release { id: self.spec.id.clone() });
+    }
+
+    fn publish_killing(&mut self, cause: &KillCause, effects: &mut Vec<Effect>) {
+        self.was_reported_killing = true;
+        self.publish(TaskState::Killing, None, cause_text(cause), effects);
+    }
+
+    fn publish(
+        &self,
+        state: TaskState,
+        reason: Option<Reason>,
+        message: Option<String>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let reported = self.spec.checks.iter().find_map(|check| match check.role {
+            CheckRole::Reported(kind) => Some((kind, self.checks.observed)),
+            _ => None,
+        });
+        let ready = match state {
+            TaskState::Running => Some(self.is_ready()),
+            TaskState::Killing => Some(false),
+            _ => None,
+        };
+        effects.push(Effect::Publish(Status {
+            id: self.spec.id.clone(),
+            state,
+            reason,
+            message,
+            healthy: self.checks.healthy,
+            reported,
+            ready,
+            restarts: self.restarts,
+        }));
+    }
+}
+
+fn cause_text(cause: &KillCause) -> Option<String> {
+    match cause {
+        KillCause::Requested => None,
+        KillCause::Shutdown => Some("the executor shuts down".to_owned()),
+        KillCause::Sibling { name, state } => Some(format!("task {name} of its group ended with {state}")),
+        KillCause::MaxCompletion => Some("it ran as long as its max_completion_time".to_owned()),
+        KillCause::Unhealthy { message } => Some(message.clone()),
+        KillCause::OutOfMemory { limit } => Some(format!("out of memory: its limit is {limit} bytes")),
+    }
+}
