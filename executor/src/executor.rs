@@ -58,15 +58,17 @@ pub async fn serve(flags: &Flags, environment: AgentEnvironment) -> anyhow::Resu
     let made = Made::new(flags, &environment, &subscribed)?;
     let publisher = Publisher::new(made.origin);
     let run_folder = made.lease.folder().to_owned();
-    let serving = metrics::serve(&run_folder, flags.metrics_port, publisher.board(), session.counters())?;
+    let source = metrics::Source {
+        board: publisher.board(),
+        counters: session.counters(),
+        workplace: made.workplace.clone(),
+    };
+    let serving = metrics::serve(&run_folder, flags.metrics_port, source)?;
     let collecting = tokio::spawn(collect(made.workplace.clone(), flags.cache_bytes(), flags.cache_age()));
-    let driver = Driver::new(
-        made.workplace.clone(),
-        publisher,
-        session,
-        flags.idle(),
-        environment.shutdown_grace_period,
-    );
+    let grace_period = environment.shutdown_grace_period;
+    let framework = &subscribed.framework_info;
+    let driver =
+        Driver::new(made.workplace.clone(), publisher, session, framework, flags.idle(), grace_period);
     let ended = driver.run(agent, terminated).await;
     drop(serving);
     collecting.abort();
@@ -142,12 +144,13 @@ impl Made {
         };
         let lease = Lease::take(&flags.state, &container_id.value, &record)
             .context("record this executor for the sweep")?;
-        let address = place.as_ref().map(|place| place.address);
+        let address = place.as_ref().map_or(environment.endpoint.ip(), |place| place.address);
         let workplace = Arc::new(Workplace {
             pod: Keeper::new(place, container_id.value.clone()),
             cgroups: cgroups.into(),
             cache: Cache::open(&flags.state, fetch::Options::default())
                 .context("open the cache of fetched files")?,
+            logged: Arc::default(),
             sandbox: environment.sandbox.clone(),
             data: data_folder(&flags.state, environment, &pod),
             environment: task_environment(environment, address),
@@ -184,7 +187,7 @@ fn data_folder(state: &Path, environment: &AgentEnvironment, pod: &PodSpec) -> P
         .join(detect::folder_name(&pod.name))
 }
 
-fn task_environment(environment: &AgentEnvironment, address: Option<IpAddr>) -> Vec<(String, String)> {
+fn task_environment(environment: &AgentEnvironment, address: IpAddr) -> Vec<(String, String)> {
     let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
     [
         ("PATH", path),
@@ -193,7 +196,7 @@ fn task_environment(environment: &AgentEnvironment, address: Option<IpAddr>) -> 
         ("MESOS_SLAVE_ID", environment.agent_id.value.clone()),
         ("MESOS_AGENT_ENDPOINT", environment.endpoint.to_string()),
         ("MESOS_DIRECTORY", environment.directory.display().to_string()),
-        ("MESOS_CONTAINER_IP", address.unwrap_or(environment.endpoint.ip()).to_string()),
+        ("MESOS_CONTAINER_IP", address.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()

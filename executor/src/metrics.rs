@@ -6,6 +6,8 @@ use std::convert::Infallible;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +27,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::agent::session::Counters;
+use crate::cgroup::{CgroupName, Manager};
+use crate::process::output;
+use crate::process::workplace::Workplace;
 use crate::status::Board;
 
 /// The socket's name in the run folder.
@@ -36,13 +41,7 @@ const CONNECTION: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// The socket or the port cannot be listened on.
-pub fn serve(
-    folder: &Path,
-    port: Option<u16>,
-    board: watch::Receiver<Board>,
-    counters: watch::Receiver<Counters>,
-) -> io::Result<JoinSet<()>> {
-    let source = Source { board, counters };
+pub fn serve(folder: &Path, port: Option<u16>, source: Source) -> io::Result<JoinSet<()>> {
     let mut serving = JoinSet::new();
     let listener = UnixListener::bind(folder.join(SOCKET))?;
     let unix = source.clone();
@@ -66,9 +65,13 @@ pub fn serve(
 
 /// Where the figures come from.
 #[derive(Debug, Clone)]
-struct Source {
-    board: watch::Receiver<Board>,
-    counters: watch::Receiver<Counters>,
+pub struct Source {
+    /// The latest status of each task.
+    pub board: watch::Receiver<Board>,
+    /// What the session with the agent has done.
+    pub counters: watch::Receiver<Counters>,
+    /// The tasks' cgroups, and what became of their output.
+    pub workplace: Arc<Workplace>,
 }
 
 async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, source: &Source) {
@@ -107,59 +110,86 @@ struct ByTask {
 impl Source {
     fn text(&self) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::with_prefix("kube_executor");
-        self.tasks(&mut registry);
-        self.session(&mut registry);
+        tasks(&self.board.borrow(), &mut registry);
+        session(*self.counters.borrow(), &mut registry);
+        usage(&self.board.borrow(), &*self.workplace.cgroups, &mut registry);
+        output(self.workplace.logged.counts(), &mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)
     }
+}
 
-    fn tasks(&self, registry: &mut Registry) {
-        let (states, published) =
-            (Family::<ByState, Gauge>::default(), Family::<ByState, Counter>::default());
-        let (ready, healthy, restarts) = (
-            Family::<ByTask, Gauge>::default(),
-            Family::<ByTask, Gauge>::default(),
-            Counter::<u64>::default(),
-        );
-        let board = self.board.borrow();
-        for status in board.tasks.values() {
-            states.get_or_create(&ByState { state: status.state.as_str() }).inc();
-            let task = ByTask { task: status.id.value.clone() };
-            if let Some(value) = status.ready {
-                ready.get_or_create(&task).set(value.into());
-            }
-            if let Some(value) = status.healthy {
-                healthy.get_or_create(&task).set(value.into());
-            }
+fn tasks(board: &Board, registry: &mut Registry) {
+    let (states, published) = (Family::<ByState, Gauge>::default(), Family::<ByState, Counter>::default());
+    let (ready, healthy, restarts) =
+        (Family::<ByTask, Gauge>::default(), Family::<ByTask, Gauge>::default(), Counter::<u64>::default());
+    for status in board.tasks.values() {
+        states.get_or_create(&ByState { state: status.state.as_str() }).inc();
+        let task = ByTask { task: status.id.value.clone() };
+        if let Some(value) = status.ready {
+            ready.get_or_create(&task).set(value.into());
         }
-        for (state, count) in &board.published {
-            published.get_or_create(&ByState { state: state.as_str() }).inc_by(*count);
+        if let Some(value) = status.healthy {
+            healthy.get_or_create(&task).set(value.into());
         }
-        restarts.inc_by(board.restarts);
-        registry.register("tasks", "Tasks by their latest state", states);
-        registry.register("task_ready", "Whether a task can be used", ready);
-        registry.register("task_healthy", "What the liveness checks of a task say", healthy);
-        registry.register("statuses", "Statuses published, by state", published);
-        registry.register("restarts", "Restarts in place", restarts);
     }
+    for (state, count) in &board.published {
+        published.get_or_create(&ByState { state: state.as_str() }).inc_by(*count);
+    }
+    restarts.inc_by(board.restarts);
+    registry.register("tasks", "Tasks by their latest state", states);
+    registry.register("task_ready", "Whether a task can be used", ready);
+    registry.register("task_healthy", "What the liveness checks of a task say", healthy);
+    registry.register("statuses", "Statuses published, by state", published);
+    registry.register("restarts", "Restarts in place", restarts);
+}
 
-    fn session(&self, registry: &mut Registry) {
-        let now = *self.counters.borrow();
-        let mut counter = |name: &str, help: &str, value: u64| {
-            let counter = Counter::<u64>::default();
-            counter.inc_by(value);
-            registry.register(name, help, counter);
-        };
-        counter("subscriptions", "Subscriptions that the agent took", now.subscriptions);
-        counter("failed_subscriptions", "Attempts to subscribe that failed", now.failed_attempts);
-        counter("updates_sent", "Updates that the agent took", now.updates_sent);
-        counter("updates_retried", "Updates that had to be sent again", now.updates_retried);
-        counter("updates_dropped", "Updates that the agent refused for good", now.updates_dropped);
-        let outstanding = Gauge::<i64>::default();
-        outstanding.set(i64::try_from(now.outstanding).unwrap_or(i64::MAX));
-        registry.register("updates_outstanding", "Updates that are not acknowledged", outstanding);
+fn session(now: Counters, registry: &mut Registry) {
+    let mut counter = |name: &str, help: &str, value: u64| {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    };
+    counter("subscriptions", "Subscriptions that the agent took", now.subscriptions);
+    counter("failed_subscriptions", "Attempts to subscribe that failed", now.failed_attempts);
+    counter("updates_sent", "Updates that the agent took", now.updates_sent);
+    counter("updates_retried", "Updates that had to be sent again", now.updates_retried);
+    counter("updates_dropped", "Updates that the agent refused for good", now.updates_dropped);
+    let outstanding = Gauge::<i64>::default();
+    outstanding.set(signed(now.outstanding as u64));
+    registry.register("updates_outstanding", "Updates that are not acknowledged", outstanding);
+}
+
+fn usage(board: &Board, cgroups: &dyn Manager, registry: &mut Registry) {
+    let cpu = Family::<ByTask, Gauge<f64, AtomicU64>>::default();
+    let (memory, pids) = (Family::<ByTask, Gauge>::default(), Family::<ByTask, Gauge>::default());
+    for id in board.tasks.values().filter(|status| !status.state.is_terminal()).map(|status| &status.id) {
+        // A task that has no cgroup yet, or no longer, uses nothing.
+        let Ok(stats) = cgroups.stats(&CgroupName::task(id)) else { continue };
+        let task = ByTask { task: id.value.clone() };
+        cpu.get_or_create(&task).set(stats.cpu.as_secs_f64());
+        memory.get_or_create(&task).set(signed(stats.memory));
+        pids.get_or_create(&task).set(signed(stats.pids));
     }
+    registry.register("task_cpu_seconds", "Processor time that a task has used", cpu);
+    registry.register("task_memory_bytes", "Memory that a task uses", memory);
+    registry.register("task_pids", "Processes and threads of a task", pids);
+}
+
+fn output(counts: output::Counts, registry: &mut Registry) {
+    for (name, help, value) in [
+        ("log_bytes_written", "Bytes of output that were written", counts.written),
+        ("log_bytes_dropped", "Bytes of output that could not be written", counts.dropped),
+    ] {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -183,15 +213,19 @@ mod tests {
             restarts: 3,
         };
         board.tasks.insert(id, status);
-        let (_board, board) = watch::channel(board);
-        let (_counters, counters) = watch::channel(Counters { updates_sent: 7, ..Counters::default() });
-        let text = Source { board, counters }.text().unwrap();
+        let mut registry = Registry::with_prefix("kube_executor");
+        tasks(&board, &mut registry);
+        session(Counters { updates_sent: 7, ..Counters::default() }, &mut registry);
+        output(output::Counts { written: 10, dropped: 2 }, &mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
             "kube_executor_tasks{state=\"TASK_RUNNING\"} 1",
             "kube_executor_task_ready{task=\"etcd-0-peer\"} 0",
             "kube_executor_task_healthy{task=\"etcd-0-peer\"} 1",
             "kube_executor_restarts_total 3",
             "kube_executor_updates_sent_total 7",
+            "kube_executor_log_bytes_dropped_total 2",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

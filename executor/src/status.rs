@@ -43,8 +43,8 @@ pub struct Origin {
     pub executor_id: ExecutorId,
     /// The executor's container; each task's is nested in it.
     pub container_id: ContainerId,
-    /// The pod instance's address, if it has one of its own.
-    pub address: Option<std::net::IpAddr>,
+    /// The pod instance's address: its own, or the host's.
+    pub address: std::net::IpAddr,
 }
 
 /// Publishes statuses.
@@ -106,7 +106,7 @@ impl Publisher {
             labels: labels(status),
             container_status: Some(ContainerStatus {
                 container_id: Some(origin.container_id.nested(status.id.value.clone())),
-                network_infos: origin.address.map(network_info).into_iter().collect(),
+                network_infos: vec![network_info(origin.address)],
                 executor_pid: None,
             }),
         }
@@ -170,7 +170,7 @@ mod tests {
             agent_id: AgentId::new("agent"),
             executor_id: ExecutorId::new("etcd-0__1"),
             container_id: ContainerId::new("container"),
-            address: Some([10, 88, 0, 10].into()),
+            address: [10, 88, 0, 10].into(),
         })
     }
 

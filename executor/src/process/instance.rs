@@ -14,7 +14,7 @@ use mesos::common::TaskId;
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot};
 
-use super::output::{Finish, Output, RotatedFile};
+use super::output::{Finish, Output, RotatedFile, Totals};
 use super::signal;
 use super::workplace::{Place, Workplace, output_path};
 use crate::cgroup::{CgroupName, Entry};
@@ -124,8 +124,8 @@ impl Run {
                     .map_err(|error| error.to_string())?;
             }
             let living = workplace.pod.living().await.map_err(|error| error.to_string())?;
-            let streams =
-                Streams::open(&spec, &place, files).map_err(|error| format!("open its output: {error}"))?;
+            let streams = Streams::open(&spec, &place, files, &workplace.logged)
+                .map_err(|error| format!("open its output: {error}"))?;
             let mut request = workplace.spawn_request(&spec, &place, &spec.command, &[]);
             request.terminal = spec.terminal.is_some();
             request.into_cgroup = entry.into.is_some();
@@ -236,19 +236,24 @@ fn make(workplace: &Workplace, spec: &TaskSpec) -> Result<(Place, Entry, Vec<Rot
 }
 
 impl Streams {
-    fn open(spec: &TaskSpec, place: &Place, files: Vec<RotatedFile>) -> io::Result<Self> {
+    fn open(
+        spec: &TaskSpec,
+        place: &Place,
+        files: Vec<RotatedFile>,
+        totals: &Arc<Totals>,
+    ) -> io::Result<Self> {
         match spec.terminal {
-            Some(size) => Self::terminal(size, place, files),
-            None => Self::pipes(files),
+            Some(size) => Self::terminal(size, place, files, totals),
+            None => Self::pipes(files, totals),
         }
     }
 
-    fn pipes(files: Vec<RotatedFile>) -> io::Result<Self> {
+    fn pipes(files: Vec<RotatedFile>, totals: &Arc<Totals>) -> io::Result<Self> {
         let mut writers = Vec::new();
         let mut outputs = Vec::new();
         for file in files {
             let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-            outputs.push(Output::start(reader, file)?);
+            outputs.push(Output::start(reader, file, totals.clone())?);
             writers.push(writer);
         }
         let [stdout, stderr] =
@@ -257,7 +262,12 @@ impl Streams {
         Ok(Self { stdio: [stdin, stdout, stderr], outputs })
     }
 
-    fn terminal(size: TerminalSize, place: &Place, files: Vec<RotatedFile>) -> io::Result<Self> {
+    fn terminal(
+        size: TerminalSize,
+        place: &Place,
+        files: Vec<RotatedFile>,
+        totals: &Arc<Totals>,
+    ) -> io::Result<Self> {
         let window =
             nix::pty::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = nix::pty::openpty(&window, None)?;
@@ -269,7 +279,10 @@ impl Streams {
         )?;
         rustix::io::fcntl_setfd(&pair.master, rustix::io::FdFlags::CLOEXEC)?;
         rustix::io::fcntl_setfd(&pair.slave, rustix::io::FdFlags::CLOEXEC)?;
-        let outputs = files.into_iter().take(1).map(|file| Output::start(pair.master.try_clone()?, file));
+        let outputs = files
+            .into_iter()
+            .take(1)
+            .map(|file| Output::start(pair.master.try_clone()?, file, totals.clone()));
         let outputs = outputs.collect::<io::Result<_>>()?;
         let stdio = [pair.slave.try_clone()?, pair.slave.try_clone()?, pair.slave];
         Ok(Self { stdio, outputs })

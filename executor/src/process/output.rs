@@ -11,6 +11,7 @@ pub mod rotated;
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,28 @@ pub enum Finish {
     StillOpen,
 }
 
+/// What became of the bytes of all outputs of an executor.
+#[derive(Debug, Default)]
+pub struct Totals {
+    written: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Totals {
+    /// What became of them so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            written: self.written.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    fn add(&self, before: Counts, after: Counts) {
+        self.written.fetch_add(after.written - before.written, Ordering::Relaxed);
+        self.dropped.fetch_add(after.dropped - before.dropped, Ordering::Relaxed);
+    }
+}
+
 /// A task's stdout or stderr, written to its file in the background. Dropped, it stops reading at once.
 #[derive(Debug)]
 pub struct Output {
@@ -53,6 +76,7 @@ struct Inner {
     /// The most bytes that can be in `source` at one moment.
     capacity: usize,
     sink: Mutex<Sink>,
+    totals: Arc<Totals>,
 }
 
 #[derive(Debug)]
@@ -84,11 +108,12 @@ impl Output {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(pipe: OwnedFd, file: RotatedFile) -> io::Result<Self> {
+    pub fn start(pipe: OwnedFd, file: RotatedFile, totals: Arc<Totals>) -> io::Result<Self> {
         fcntl_setfl(&pipe, fcntl_getfl(&pipe)? | OFlags::NONBLOCK)?;
         let capacity = rustix::pipe::fcntl_getpipe_size(&pipe).unwrap_or(TERMINAL);
         let source = Receiver::from_owned_fd_unchecked(pipe)?;
-        let inner = Arc::new(Inner { source, capacity, sink: Mutex::new(Sink { file, end: End::NotYet }) });
+        let sink = Mutex::new(Sink { file, end: End::NotYet });
+        let inner = Arc::new(Inner { source, capacity, sink, totals });
         Ok(Self { pump: tokio::spawn(pump(Arc::clone(&inner))), inner })
     }
 
@@ -157,7 +182,9 @@ impl Inner {
             buffer.resize(BUFFER, 0);
             let step = outcome(read(buffer));
             if let Step::Moved(count) = step {
+                let before = sink.file.counts();
                 sink.file.write(&buffer[..count]);
+                self.totals.add(before, sink.file.counts());
             }
             step
         });
@@ -213,7 +240,7 @@ mod tests {
             let limits = LogLimits { bytes, files: NonZeroU32::new(3).unwrap() };
             let file =
                 RotatedFile::create(&folder.path().join("stdout"), limits, Owner { uid: 0, gid: 0 }).unwrap();
-            Self { output: Output::start(source, file).unwrap(), folder }
+            Self { output: Output::start(source, file, Arc::default()).unwrap(), folder }
         }
 
         fn path(&self) -> PathBuf {

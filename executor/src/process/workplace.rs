@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::unistd::{Gid, Uid, chown};
 
 use super::account::{self, Person};
+use super::output::Totals;
 use crate::cgroup::{CgroupError, CgroupName, Manager};
 use crate::fetch::Cache;
 use crate::pod::keeper::Keeper;
@@ -25,6 +26,8 @@ pub struct Workplace {
     pub cgroups: Arc<dyn Manager>,
     /// Fetched files, shared by the host.
     pub cache: Cache,
+    /// What became of the output of all tasks.
+    pub logged: Arc<Totals>,
     /// The executor's sandbox: a task's own is `tasks/<task id>` in it.
     pub sandbox: PathBuf,
     /// The pod instance's data folder: a task's own is `<task name>` in it, and outlives the executor.

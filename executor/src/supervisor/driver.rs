@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesos::common::TaskId;
+use mesos::common::{Capability, FrameworkInfo, TaskId, TaskState};
 use rustix::process::Signal;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
@@ -44,11 +44,27 @@ pub struct Driver {
     publisher: Publisher,
     session: Session,
     shutdown_grace_period: Duration,
+    understands: Understands,
     tasks: HashMap<TaskId, Running>,
     facts: mpsc::Sender<Fact>,
     happened: mpsc::Receiver<Fact>,
     /// What ended tasks left is being removed.
     clearing: JoinSet<()>,
+}
+
+/// Which states the framework understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Understands {
+    /// Every one.
+    All,
+    /// Not TASK_KILLING.
+    NoKilling,
+}
+
+impl Understands {
+    fn of(framework: &FrameworkInfo) -> Self {
+        if framework.has(Capability::TaskKillingState) { Self::All } else { Self::NoKilling }
+    }
 }
 
 /// What is at hand for a living task.
@@ -76,11 +92,12 @@ pub struct Ended {
 const LAST_UPDATES: Duration = Duration::from_secs(60);
 
 impl Driver {
-    /// A driver without tasks.
+    /// A driver without tasks, of this framework.
     pub fn new(
         workplace: Arc<Workplace>,
         publisher: Publisher,
         session: Session,
+        framework: &FrameworkInfo,
         idle_timeout: Duration,
         shutdown_grace_period: Duration,
     ) -> Self {
@@ -92,6 +109,7 @@ impl Driver {
             publisher,
             session,
             shutdown_grace_period,
+            understands: Understands::of(framework),
             tasks: HashMap::new(),
             facts,
             happened,
@@ -124,8 +142,8 @@ impl Driver {
                 break cause;
             }
         };
-        let within = told_to_end
-            .map_or(LAST_UPDATES, |since| self.shutdown_grace_period.saturating_sub(since.elapsed()));
+        let last_updates = policy::last_updates(self.shutdown_grace_period);
+        let within = told_to_end.map_or(LAST_UPDATES, |since| last_updates.saturating_sub(since.elapsed()));
         self.workplace.pod.end().await;
         let clearing = async { while self.clearing.join_next().await.is_some() {} };
         let (unacknowledged, _) =
@@ -147,7 +165,10 @@ impl Driver {
 
     fn agent_event(&mut self, event: AgentEvent) -> Option<Event> {
         match event {
-            AgentEvent::Subscribed(_) => None,
+            AgentEvent::Subscribed(subscribed) => {
+                self.understands = Understands::of(&subscribed.framework_info);
+                None
+            }
             AgentEvent::Launch(tasks) => {
                 Some(Event::Launch(tasks.iter().filter_map(|raw| launched(raw)).collect()))
             }
@@ -330,6 +351,9 @@ impl Driver {
             "transition"
         );
         let wire = self.publisher.publish(status);
+        if status.state == TaskState::Killing && self.understands == Understands::NoKilling {
+            return;
+        }
         if self.session.updates().send(wire).await.is_err() {
             tracing::error!(task = %status.id, "the session with the agent has ended");
         }

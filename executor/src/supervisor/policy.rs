@@ -57,6 +57,12 @@ pub fn shutdown_budget(grace_period: Duration) -> Duration {
     grace_period - (grace_period / 5).min(Duration::from_secs(1))
 }
 
+/// When, counted from the word to shut down, the last updates are given up: soon enough to tidy up before the agent ends
+/// the executor by force. An agent whose framework is being removed acknowledges nothing, so this is waited for in full.
+pub fn last_updates(grace_period: Duration) -> Duration {
+    grace_period - (grace_period / 10).min(Duration::from_millis(500))
+}
+
 /// The text that strsignal(3) has for a signal; Mesos's own executors put it into messages.
 pub fn signal_text(number: i32) -> String {
     let text = match number {

@@ -491,6 +491,10 @@ impl Task {
             effects.push(Effect::StopChecks { id: self.spec.id.clone() });
         }
         match (killing, exit.out_of_memory) {
+            // A sibling that ended with the pod is no cause of its own: all tasks of a pod fail with it.
+            (Some(KillCause::Sibling { .. }), _) if exit.status == ExitStatus::PodEnded => {
+                self.end(TaskState::Failed, None, text, effects);
+            }
             (Some(cause), _) if cause.is_asked() || cause == KillCause::MaxCompletion => {
                 self.end_killed(&cause, &text, effects)
             }
