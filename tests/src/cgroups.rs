@@ -69,9 +69,9 @@ pub fn named(wanted: impl Fn(&str) -> bool) -> BTreeSet<PathBuf> {
     found
 }
 
-/// The cgroups directly below one.
-pub fn children(cgroup: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(cgroup).into_iter().flatten().flatten();
+/// The folders directly below one; a cgroup's are cgroups.
+pub fn children(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .map(|entry| entry.path())

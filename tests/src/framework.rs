@@ -6,42 +6,32 @@
 //! ```
 //! When the stream ends (the master died) it subscribes again under its id, until it is dropped.
 
-use std::collections::BTreeMap;
+mod session;
+
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use http_body_util::BodyExt as _;
-use hyper::StatusCode;
-use hyper::body::Incoming;
 use mesos::common::{
     AgentId, Blob, Capability, ExecutorId, ExecutorInfo, FrameworkCapability, FrameworkId, FrameworkInfo,
     KillPolicy, TaskId, TaskInfo, TaskState, TaskStatus,
 };
-use mesos::recordio::Decoder;
 use mesos::scheduler::{
-    Accept, Acknowledge, Call, CallType, Decline, Event, Filters, Kill, Launch, LaunchGroup, Message,
-    Operation, Shutdown, Subscribe, TaskGroup,
+    Accept, Call, CallType, Decline, Filters, Kill, Launch, LaunchGroup, Message, Operation, Shutdown,
+    TaskGroup,
 };
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use crate::describe::for_plain_launch;
-use crate::http;
-use crate::log::{Heard, Log};
-use crate::offers::{self, Amounts, Offers};
+use crate::log::Log;
+use crate::offers;
+use session::{Return, Shared};
 
 /// How long anything is waited for unless a test says otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Where a master takes schedulers' calls.
-const PATH: &str = "/master/api/v1/scheduler";
-/// Between attempts to subscribe.
-const RETRY: Duration = Duration::from_millis(50);
-/// An event is never longer.
-const LONGEST_EVENT: usize = 64 << 20;
 
 /// What a framework is.
 #[derive(Debug, Clone)]
@@ -91,55 +81,13 @@ pub struct Framework {
     listener: AbortHandle,
 }
 
-#[derive(Debug)]
-struct Shared {
-    master: SocketAddr,
-    id: FrameworkId,
-    info: FrameworkInfo,
-    /// The id of the stream that every call must name; none while there is no stream.
-    stream: watch::Sender<Option<String>>,
-    log: watch::Sender<Log>,
-    offers: watch::Sender<Offers>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    acknowledging: Acknowledging,
-    return_after_loss: Return,
-    tasks: BTreeMap<TaskId, AgentId>,
-    executors: BTreeMap<ExecutorId, AgentId>,
-}
-
-/// What the end of the stream means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Return {
-    /// The framework subscribes again.
-    #[default]
-    Always,
-    /// It has asked for its end.
-    Never,
-}
-
 impl Framework {
     /// Subscribes, as soon as the master takes subscriptions.
     ///
     /// # Errors
     /// It did not within [`PATIENCE`]; the text holds its last answer.
     pub async fn subscribe(master: SocketAddr, options: Options) -> anyhow::Result<Self> {
-        let mut info = info(&options);
-        let stream = first_subscription(master, &info).await?;
-        info.id = Some(stream.framework.clone());
-        let shared = Arc::new(Shared {
-            master,
-            id: stream.framework.clone(),
-            info,
-            stream: watch::Sender::new(None),
-            log: watch::Sender::default(),
-            offers: watch::Sender::default(),
-            state: Mutex::new(State { acknowledging: options.acknowledging, ..State::default() }),
-        });
-        shared.subscribed(&stream);
+        let (shared, stream) = Shared::subscribe(master, info(&options), options.acknowledging).await?;
         let listener = tokio::spawn(Shared::listen(shared.clone(), stream)).abort_handle();
         Ok(Self { shared, listener })
     }
@@ -391,201 +339,5 @@ fn info(options: &Options) -> FrameworkInfo {
         failover_timeout: Some(600.0),
         checkpoint: Some(options.checkpoint),
         capabilities: options.capabilities.iter().map(capability).collect(),
-    }
-}
-
-async fn first_subscription(master: SocketAddr, info: &FrameworkInfo) -> anyhow::Result<Stream> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match Stream::open(master, info).await {
-            Err(error) if Instant::now() >= until => return Err(error),
-            Err(_) => sleep(RETRY).await,
-            subscribed => return subscribed,
-        }
-    }
-}
-
-/// Why a stream of events ended.
-enum End {
-    /// The connection did: subscribe again.
-    Lost(String),
-    /// The master threw the framework out.
-    Out,
-}
-
-impl Shared {
-    async fn listen(self: Arc<Self>, mut stream: Stream) {
-        loop {
-            let End::Lost(why) = self.read(&mut stream).await else {
-                return;
-            };
-            self.stream.send_replace(None);
-            self.hear(Heard::Lost(why));
-            if self.state().return_after_loss == Return::Never {
-                return;
-            }
-            stream = loop {
-                match Stream::open(self.master, &self.info).await {
-                    Ok(stream) => break stream,
-                    Err(_) => sleep(RETRY).await,
-                }
-            };
-            self.subscribed(&stream);
-        }
-    }
-
-    async fn read(&self, stream: &mut Stream) -> End {
-        loop {
-            match stream.next().await {
-                Ok(Some(Event::Error(message))) => {
-                    self.hear(Heard::Error(message));
-                    return End::Out;
-                }
-                Ok(Some(event)) => self.handle(event).await,
-                Ok(None) => return End::Lost("the stream ended".to_owned()),
-                Err(error) => return End::Lost(format!("{error:#}")),
-            }
-        }
-    }
-
-    async fn handle(&self, event: Event) {
-        match event {
-            Event::Offers(new) => self.offers.send_modify(|offers| offers.add(new)),
-            Event::Rescind(id) => self.offers.send_modify(|offers| offers.rescind(&id)),
-            Event::Failure(failure) => self.hear(Heard::Failure(failure)),
-            Event::Update(status) => {
-                self.hear(Heard::Status(status.clone()));
-                let how = self.state().acknowledging;
-                if how == Acknowledging::AtOnce {
-                    // What is not acknowledged comes again, so a master that died just now is no problem.
-                    drop(self.acknowledge(&status).await);
-                }
-            }
-            Event::Subscribed(_) | Event::Heartbeat | Event::Unknown(_) | Event::Error(_) => {}
-        }
-    }
-
-    fn subscribed(&self, stream: &Stream) {
-        self.offers.send_modify(Offers::clear);
-        self.stream.send_replace(Some(stream.id.clone()));
-        self.hear(Heard::Subscribed);
-    }
-
-    fn hear(&self, heard: Heard) {
-        self.log.send_modify(|log| log.push(heard));
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn acknowledge(&self, status: &TaskStatus) -> anyhow::Result<()> {
-        let (Some(agent_id), Some(uuid)) = (status.agent_id.clone(), status.uuid.clone()) else {
-            return Ok(());
-        };
-        let acknowledge = Acknowledge { agent_id, task_id: status.task_id.clone(), uuid };
-        self.call(Call { kind: CallType::Acknowledge, acknowledge: Some(acknowledge), ..Call::default() })
-            .await
-    }
-
-    async fn take_offers(
-        &self,
-        agent: Option<&AgentId>,
-        needed: &Amounts,
-    ) -> anyhow::Result<(AgentId, Vec<mesos::common::OfferId>)> {
-        let mut changes = self.offers.subscribe();
-        let waiting = async {
-            loop {
-                changes.mark_unchanged();
-                let mut taken = None;
-                self.offers.send_if_modified(|offers| {
-                    taken = offers.take(agent, needed);
-                    false
-                });
-                if taken.is_some() {
-                    return taken;
-                }
-                changes.changed().await.ok()?;
-            }
-        };
-        match timeout(PATIENCE, waiting).await {
-            Ok(Some(taken)) => Ok(taken),
-            _ => bail!(
-                "waited {PATIENCE:?} in vain for an offer of {needed:?} by {agent:?}; offered is {:?}; {}",
-                self.offers.borrow().amounts(),
-                *self.log.borrow()
-            ),
-        }
-    }
-
-    /// Makes a call on the current stream, waiting for one while there is none.
-    async fn call(&self, call: Call) -> anyhow::Result<()> {
-        let kind = call.kind;
-        let what = || format!("call {kind:?} at the master");
-        let calling = async {
-            let mut stream = self.stream.subscribe();
-            let stream = stream.wait_for(Option::is_some).await?.clone().unwrap_or_default();
-            let json = serde_json::to_vec(&Call { framework_id: Some(self.id.clone()), ..call })?;
-            let response = http::post(self.master, PATH, &[("Mesos-Stream-Id", &stream)], json).await?;
-            match response.status() {
-                StatusCode::ACCEPTED => Ok(()),
-                status => bail!("{status}: {}", http::text(response).await?),
-            }
-        };
-        timeout(PATIENCE, calling).await.with_context(what)?.with_context(what)
-    }
-}
-
-/// The events of one subscription.
-struct Stream {
-    id: String,
-    framework: FrameworkId,
-    body: Incoming,
-    decoder: Decoder,
-}
-
-impl Stream {
-    /// Subscribes and reads the SUBSCRIBED.
-    async fn open(master: SocketAddr, info: &FrameworkInfo) -> anyhow::Result<Self> {
-        let call = Call {
-            kind: CallType::Subscribe,
-            framework_id: info.id.clone(),
-            subscribe: Some(Subscribe { framework_info: info.clone() }),
-            ..Call::default()
-        };
-        let opening = async {
-            let response = http::post(master, PATH, &[], serde_json::to_vec(&call)?).await?;
-            if response.status() != StatusCode::OK {
-                bail!("subscribe at {master}: {}: {}", response.status(), http::text(response).await?);
-            }
-            let id =
-                response.headers().get("Mesos-Stream-Id").context("an answer without a Mesos-Stream-Id")?;
-            let mut stream = Self {
-                id: id.to_str()?.to_owned(),
-                framework: FrameworkId::new(""),
-                body: response.into_body(),
-                decoder: Decoder::new(LONGEST_EVENT),
-            };
-            match stream.next().await? {
-                Some(Event::Subscribed(framework)) => Ok(Self { framework, ..stream }),
-                other => bail!("subscribe at {master}: the first event is {other:?}"),
-            }
-        };
-        timeout(PATIENCE, opening).await.context("subscribe")?
-    }
-
-    /// The next event; `None` when the stream has ended.
-    async fn next(&mut self) -> anyhow::Result<Option<Event>> {
-        loop {
-            if let Some(record) = self.decoder.next()? {
-                return Event::parse(&record).map(Some).map_err(anyhow::Error::msg);
-            }
-            let Some(frame) = self.body.frame().await else {
-                return Ok(None);
-            };
-            if let Ok(bytes) = frame.context("read the stream of events")?.into_data() {
-                self.decoder.extend(&bytes);
-            }
-        }
     }
 }

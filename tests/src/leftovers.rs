@@ -52,7 +52,7 @@ impl Leftovers {
         now.cgroups.retain(|cgroup| !before.cgroups.contains(cgroup));
         now.mounts.retain(|mount| !before.mounts.contains(mount));
         now.namespaces.retain(|namespace| !before.namespaces.contains(namespace));
-        now.sockets.retain(|socket| !before.sockets.contains(socket));
+        now.files.retain(|file| !before.files.contains(file));
         now
     }
 }
@@ -71,7 +71,7 @@ impl New {
 /// `nothing left: 0 processes, ...`, or `left: 1 processes, ...` and a line for each thing.
 impl fmt::Display for New {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Found { processes, cgroups, mounts, namespaces, sockets } = &self.0;
+        let Found { processes, cgroups, mounts, namespaces, files } = &self.0;
         write!(
             out,
             "{}: {} processes, {} cgroups, {} mounts, {} network namespaces",
@@ -81,14 +81,14 @@ impl fmt::Display for New {
             mounts.len(),
             namespaces.len()
         )?;
-        if !sockets.is_empty() {
-            write!(out, ", {} sockets", sockets.len())?;
+        if !files.is_empty() {
+            write!(out, ", {} files", files.len())?;
         }
         for process in processes.values() {
             write!(out, "\n  process {process}")?;
         }
         let places =
-            [("cgroup", cgroups), ("mount", mounts), ("network namespace", namespaces), ("socket", sockets)];
+            [("cgroup", cgroups), ("mount", mounts), ("network namespace", namespaces), ("file", files)];
         for (what, paths) in places {
             for path in paths {
                 write!(out, "\n  {what} {}", path.display())?;
@@ -97,3 +97,6 @@ impl fmt::Display for New {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,8 +50,8 @@ pub struct Found {
     pub mounts: BTreeSet<PathBuf>,
     /// Named network namespaces.
     pub namespaces: BTreeSet<PathBuf>,
-    /// Sockets in state folders.
-    pub sockets: BTreeSet<PathBuf>,
+    /// In state folders: the records of living executors, and sockets.
+    pub files: BTreeSet<PathBuf>,
 }
 
 impl Marks {
@@ -65,7 +65,7 @@ impl Marks {
         self.set().folders.insert(real(folder));
     }
 
-    /// A state folder of executors: as [`Marks::add_folder`], and sockets in it are the test's too.
+    /// A state folder of executors: as [`Marks::add_folder`], and records and sockets in it are the test's too.
     pub fn add_state(&self, folder: &Path) {
         self.add_folder(folder);
         self.set().states.insert(real(folder));
@@ -99,13 +99,13 @@ impl Marks {
             processes: set.processes(&cgroups),
             mounts: set.mounts(),
             namespaces: set.namespaces(),
-            sockets: set.states.iter().flat_map(|folder| sockets(folder)).collect(),
+            files: set.states.iter().flat_map(|state| [records(state), sockets(state)].concat()).collect(),
             cgroups,
         }
     }
 
-    /// Ends by force all processes, and removes all cgroups, mounts and named network namespaces that carry the marks.
-    /// Blocks until they are gone, for ten seconds.
+    /// Ends by force all processes, and removes all cgroups, mounts, named network namespaces, records and sockets that
+    /// carry the marks. Blocks until processes and cgroups are gone, for ten seconds.
     ///
     /// # Errors
     /// Some are not.
@@ -130,8 +130,8 @@ impl Marks {
         for point in found.mounts.iter().rev().chain(&found.namespaces) {
             let _ = umount2(point, MntFlags::MNT_DETACH);
         }
-        for name in &found.namespaces {
-            drop(fs::remove_file(name));
+        for file in found.namespaces.iter().chain(&found.files) {
+            drop(fs::remove_file(file).or_else(|_| fs::remove_dir_all(file)));
         }
         Ok(())
     }
@@ -231,6 +231,11 @@ fn describe(process: i32) -> String {
         read("cmdline").split(|&byte| byte == 0).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
     let name = String::from_utf8_lossy(&read("comm")).trim().to_owned();
     format!("{process} {}", if command.trim().is_empty() { name } else { command.trim().to_owned() })
+}
+
+/// An executor records itself in a folder of its own, which goes with it.
+fn records(state: &Path) -> Vec<PathBuf> {
+    cgroups::children(&state.join("run"))
 }
 
 fn sockets(folder: &Path) -> Vec<PathBuf> {

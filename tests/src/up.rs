@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use mesos::common::{ExecutorInfo, TaskId, TaskInfo, TaskState, TaskStatus};
+use mesos::common::{ExecutorId, ExecutorInfo, TaskId, TaskInfo, TaskState, TaskStatus};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -64,7 +64,7 @@ pub enum Folder {
 ///
 /// # Errors
 /// Something did not come up, did not end as it should, or is left.
-pub async fn run(options: &Options, mut requests: watch::Receiver<u32>) -> anyhow::Result<()> {
+pub async fn run(options: &Options, requests: watch::Receiver<u32>) -> anyhow::Result<()> {
     let binaries = Binaries::built(&options.kubernetes_version, &["etcd", "kube-apiserver", "kubectl"])?;
     let mut teller = Teller::new();
     let mut rig =
@@ -80,8 +80,9 @@ pub async fn run(options: &Options, mut requests: watch::Receiver<u32>) -> anyho
     );
     let result = match framework.await {
         Ok(framework) => {
-            let cluster = Cluster { framework, launched: Vec::new(), teller: &mut teller };
-            cluster.live(options, &binaries, &rig, &mut requests).await
+            let cluster =
+                Cluster { framework, launched: Vec::new(), teller: &mut teller, requests: requests.clone() };
+            cluster.live(options, &binaries, &rig).await
         }
         Err(error) => Err(error),
     };
@@ -112,39 +113,45 @@ struct Cluster<'a> {
     framework: Framework,
     launched: Vec<(ExecutorInfo, TaskId)>,
     teller: &'a mut Teller,
+    requests: watch::Receiver<u32>,
+}
+
+/// How a wait came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// As hoped for.
+    GoOn,
+    /// The user asked for the end.
+    End,
 }
 
 impl Cluster<'_> {
-    async fn live(
-        mut self,
-        options: &Options,
-        binaries: &Binaries,
-        rig: &Rig,
-        requests: &mut watch::Receiver<u32>,
-    ) -> anyhow::Result<()> {
-        let mut again = requests.clone();
-        let came_up = tokio::select! {
-            result = self.come_up(options, binaries, rig) => result,
-            _ = requests.wait_for(|&count| count > 0) => Ok(()),
-        };
+    async fn live(mut self, options: &Options, binaries: &Binaries, rig: &Rig) -> anyhow::Result<()> {
+        let came_up = self.come_up(options, binaries, rig).await;
         if let Err(error) = &came_up {
             self.say(format!("failed: {error:#}"));
         }
+        let mut requests = self.requests.clone();
         let ended = tokio::select! {
             result = self.end() => result,
-            _ = again.wait_for(|&count| count > 1) => Err(anyhow!("ended by force")),
+            _ = requests.wait_for(|&count| count > 1) => Err(anyhow!("ended by force")),
         };
         came_up.and(ended)
     }
 
-    /// Returns when it is to end.
+    /// Returns when everything is to end.
     async fn come_up(&mut self, options: &Options, binaries: &Binaries, rig: &Rig) -> anyhow::Result<()> {
         let program = Program::kube_executor(&options.executor, &state_folder(rig));
         let etcd = Etcd::on_free_ports()?;
-        self.launch(rig, program.pod("etcd-0"), etcd.task(binaries, "etcd-0-peer")).await?;
+        let task = etcd.task(binaries, "etcd-0-peer");
+        if self.launch(rig, program.pod("etcd-0"), task).await? == Next::End {
+            return Ok(());
+        }
         let apiserver = ApiServer::new(&rig.folder().join("pki"))?;
         let task = apiserver.task(binaries, "kube-apiserver-0-instance", &etcd);
-        self.launch(rig, program.pod("kube-apiserver-0"), task).await?;
+        if self.launch(rig, program.pod("kube-apiserver-0"), task).await? == Next::End {
+            return Ok(());
+        }
 
         let kubeconfig = rig.folder().join("kubeconfig");
         apiserver.write_kubeconfig(&kubeconfig)?;
@@ -167,55 +174,73 @@ impl Cluster<'_> {
     }
 
     /// Launches a task in a pod instance of its own and waits until it is ready.
-    async fn launch(&mut self, rig: &Rig, pod: ExecutorInfo, task: TaskInfo) -> anyhow::Result<()> {
+    async fn launch(&mut self, rig: &Rig, pod: ExecutorInfo, task: TaskInfo) -> anyhow::Result<Next> {
+        if *self.requests.borrow() > 0 {
+            return Ok(Next::End);
+        }
         let (id, name) = (task.task_id.clone(), task.name.clone());
         self.say(format!("launch {name}"));
-        self.launched.push((pod.clone(), id.clone()));
+        // Not to be interrupted: what the master has taken is to be ended later.
         self.framework.launch_group(&pod, vec![task]).await?;
+        self.launched.push((pod.clone(), id.clone()));
         let ready = |log: &Log| match log.end(&id) {
-            Some(end) => Some(Err(end.state.name().to_owned())),
-            None => (log.last(&id)?.label("ready") == Some("true")).then_some(Ok(())),
+            Some(end) => Some(Err(anyhow!("{name} is {} before it was ready", end.state.name()))),
+            None => (log.last(&id)?.label("ready") == Some("true")).then_some(Ok(Next::GoOn)),
         };
-        let became = self.until(BECOMES_READY, &format!("{name} to be ready"), ready).await;
-        let became =
-            became.and_then(|end| end.map_err(|state| anyhow!("{name} is {state} before it was ready")));
+        let mut requests = self.requests.clone();
+        let what = format!("{name} to be ready");
+        let became = tokio::select! {
+            became = self.until(BECOMES_READY, &what, ready) => became.flatten(),
+            _ = requests.wait_for(|&count| count > 0) => Ok(Next::End),
+        };
         if became.is_err() {
-            self.teller.plain(&output(rig, &pod));
+            output(rig, &pod).iter().for_each(|text| self.teller.plain(text));
         }
         became
     }
 
-    /// Tells what happens until a task ends, which none should.
+    /// Tells what happens until the user asks for the end. No task should end before.
     async fn stay(&mut self) -> anyhow::Result<()> {
         let ids: Vec<TaskId> = self.launched.iter().map(|(_, id)| id.clone()).collect();
         let ended = |log: &Log| ids.iter().find(|id| log.end(id).is_some()).cloned();
-        let ended = self.teller.follow(&self.framework, ended).await;
-        bail!("{ended} ended by itself")
+        tokio::select! {
+            ended = self.teller.follow(&self.framework, ended) => bail!("{} ended by itself", short(&ended)),
+            _ = self.requests.wait_for(|&count| count > 0) => Ok(()),
+        }
     }
 
-    /// Ends everything in order.
+    /// Ends everything in order, going on where something does not end as it should.
     async fn end(&mut self) -> anyhow::Result<()> {
-        while let Some((pod, id)) = self.launched.pop() {
-            if self.framework.log().end(&id).is_none() {
-                self.say(format!("kill {}", short(&id)));
-                self.framework.kill(&id).await?;
-                let what = format!("{} to end", short(&id));
-                let state =
-                    self.until(ENDS, &what, |log| log.end(&id).map(|status| status.state.clone())).await?;
-                if state.known() != Some(TaskState::Killed) {
-                    bail!("{} was killed and is {}", short(&id), state.name());
-                }
-            }
-            let executor = pod.executor_id;
-            if self.framework.log().failure(&executor).is_none()
-                && self.framework.shutdown_executor(&executor).await.is_ok()
-            {
-                let what = format!("executor {executor} to end");
-                self.until(ENDS, &what, |log| log.failure(&executor).map(drop)).await?;
-            }
+        let mut result = Ok(());
+        while let Some((pod, task)) = self.launched.pop() {
+            result = result.and(self.end_task(&task).await);
+            result = result.and(self.end_executor(&pod.executor_id).await);
         }
         self.say("tear the framework down");
-        self.framework.teardown().await
+        result.and(self.framework.teardown().await)
+    }
+
+    async fn end_task(&mut self, task: &TaskId) -> anyhow::Result<()> {
+        if self.framework.log().end(task).is_some() {
+            return Ok(());
+        }
+        self.say(format!("kill {}", short(task)));
+        self.framework.kill(task).await?;
+        let end = |log: &Log| log.end(task).map(|status| status.state.clone());
+        let state = self.until(ENDS, &format!("{} to end", short(task)), end).await?;
+        match state.known() {
+            Some(TaskState::Killed) => Ok(()),
+            _ => bail!("{} was killed and is {}", short(task), state.name()),
+        }
+    }
+
+    async fn end_executor(&mut self, executor: &ExecutorId) -> anyhow::Result<()> {
+        if self.framework.log().failure(executor).is_some() {
+            return Ok(());
+        }
+        self.framework.shutdown_executor(executor).await?;
+        let end = |log: &Log| log.failure(executor).map(drop);
+        self.until(ENDS, &format!("executor {executor} to end"), end).await
     }
 
     /// Tells what was heard meanwhile, and then this.
@@ -236,11 +261,11 @@ impl Cluster<'_> {
 }
 
 /// The ends of what an executor and its tasks wrote.
-fn output(rig: &Rig, pod: &ExecutorInfo) -> String {
+fn output(rig: &Rig, pod: &ExecutorInfo) -> Vec<String> {
     let is_its = |sandbox: &&PathBuf| sandbox.iter().any(|part| part == pod.executor_id.as_str());
     let sandboxes = rig.sandboxes();
     let Some(sandbox) = sandboxes.iter().find(is_its) else {
-        return String::new();
+        return Vec::new();
     };
     let tasks =
         std::fs::read_dir(sandbox.join("tasks")).into_iter().flatten().flatten().map(|task| task.path());
@@ -250,7 +275,7 @@ fn output(rig: &Rig, pod: &ExecutorInfo) -> String {
         text if text.is_empty() => None,
         text => Some(format!("{}:\n{text}", file.display())),
     };
-    files.filter_map(shown).collect::<Vec<_>>().join("\n")
+    files.filter_map(shown).collect()
 }
 
 /// Prints one line for each thing that happens, with the seconds since the start.

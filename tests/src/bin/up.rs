@@ -54,15 +54,18 @@ async fn start(arguments: Arguments) -> anyhow::Result<()> {
     run(&options, requests()?).await
 }
 
-/// Counts SIGINTs and SIGTERMs.
+/// Counts SIGINTs, SIGTERMs and SIGHUPs (the terminal is gone).
 fn requests() -> anyhow::Result<watch::Receiver<u32>> {
     let (sender, receiver) = watch::channel(0);
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
             }
             sender.send_modify(|count| *count += 1);
         }
