@@ -23,6 +23,7 @@
 //! | [`sweep`] | what dead executors left, found by their records and removed |
 //! | [`host`] | what the host must have, and its totals |
 //! | [`tls`], [`watched`] | TLS clients; descriptors on the reactor |
+//! | [`files`], [`text`] | files that others name, lock or remove; the words of errors |
 //!
 //! `unsafe` is allowed in these modules only, each use with a SAFETY line: [`pod::init`] (clone3, and what a child does
 //! before execve, in a single-threaded process), [`watched`] (descriptors handed to the reactor).
@@ -32,6 +33,7 @@ pub mod cgroup;
 pub mod config;
 pub mod executor;
 pub mod fetch;
+pub mod files;
 pub mod health;
 pub mod host;
 pub mod log;
@@ -42,5 +44,6 @@ pub mod spec;
 pub mod status;
 pub mod supervisor;
 pub mod sweep;
+pub mod text;
 pub mod tls;
 pub mod watched;

@@ -1,60 +1,83 @@
-//! TLS from the client's side: whom to trust, what to show, and by which name the other side is known.
+//! TLS from the client's side: whom to trust, what to show, and by which name the other side is known. The only place
+//! where a client is made.
 //!
 //! ```text
-//!  Trust + Identity + ServerName -> TlsClient::new -> TlsClient -- connect(stream) --> encrypted stream
+//!  Trust + Identity + options -> ClientTls::build -> Arc<ClientConfig> + ServerName -> TlsClient
+//!                                                          TlsClient -- connect(stream) --> encrypted stream
 //! ```
 //! TLS 1.2 and 1.3 with aws-lc-rs, and only with forward secrecy and authenticated encryption: a server that offers nothing
 //! but older suites (libprocess does, unless its `CIPHERS` say otherwise) cannot be spoken to.
+//!
+//! Files are read without ever waiting for one, and only so far as a certificate or key can be long.
 
+use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Where systems keep the authorities that all programs trust.
-const SYSTEM_BUNDLES: [&str; 3] =
+use crate::files::{OpenError, open_regular};
+
+/// Where systems keep the authorities that all programs trust; the first that is there counts.
+pub const SYSTEM_BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// Whose certificates are taken.
+/// The longest file read, in bytes; a system's bundle has about a quarter of a million.
+const LONGEST_FILE: u64 = 4 << 20;
+
+/// Whose certificates are taken. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub enum Trust {
     /// Anybody's: the connection is encrypted, the other side may be anyone.
     Anybody,
     /// Those signed by one of these, and made out for the name that is asked for.
-    Authorities(Vec<CertificateDer<'static>>),
+    Authorities(Arc<RootCertStore>),
 }
 
 impl Trust {
-    /// The authorities of a PEM file.
+    /// The authorities of a PEM file. Those that this library cannot use are passed over, as long as one is left: a
+    /// system's bundle may hold a few.
     ///
     /// # Errors
-    /// It cannot be read, or has no certificate.
+    /// It cannot be read, or has no certificate that can be used.
     pub fn file(path: &Path) -> Result<Self, TlsError> {
-        certificates(path).map(Self::Authorities)
+        let mut roots = RootCertStore::empty();
+        add(&mut roots, path)?;
+        Ok(Self::Authorities(Arc::new(roots)))
     }
 
     /// The authorities that this system trusts.
     ///
     /// # Errors
-    /// There are none where they are looked for.
+    /// There are none where they are looked for, or they cannot be read.
     pub fn system() -> Result<Self, TlsError> {
-        let bundle = SYSTEM_BUNDLES
-            .iter()
-            .map(Path::new)
-            .find(|path| path.exists())
-            .ok_or(TlsError::NoSystemBundle)?;
-        Self::file(bundle)
+        Self::first(&SYSTEM_BUNDLES)
+    }
+
+    /// The authorities of the first of these PEM files that is there.
+    ///
+    /// # Errors
+    /// None is there, or that one cannot be read.
+    pub fn first<P: AsRef<Path>>(files: &[P]) -> Result<Self, TlsError> {
+        match files.iter().map(AsRef::as_ref).find(|path| path.exists()) {
+            Some(path) => Self::file(path),
+            None => Err(TlsError::NoFile {
+                looked_at: files.iter().map(|path| path.as_ref().to_owned()).collect(),
+            }),
+        }
     }
 
     /// The authorities of a PEM file, of the files of a folder, or of both; of the system when neither is given.
@@ -65,68 +88,196 @@ impl Trust {
         if file.is_none() && folder.is_none() {
             return Self::system();
         }
-        let mut all = file.map_or_else(|| Ok(Vec::new()), certificates)?;
-        if let Some(folder) = folder {
-            all.extend(folder_certificates(folder)?);
+        let mut roots = RootCertStore::empty();
+        if let Some(file) = file {
+            add(&mut roots, file)?;
         }
-        Ok(Self::Authorities(all))
+        if let Some(folder) = folder {
+            add_folder(&mut roots, folder)?;
+        }
+        Ok(Self::Authorities(Arc::new(roots)))
     }
 }
 
-/// A certificate chain and its key.
+/// A certificate chain and its key, which belong together.
 #[derive(Debug)]
-pub struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
+pub struct Identity(CertifiedKey);
 
 impl Identity {
     /// Reads both from PEM files.
     ///
     /// # Errors
-    /// One cannot be read, or does not hold what it should.
+    /// One cannot be read, or does not hold what it should, or they do not belong together.
     pub fn files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let chain = certificates(certificate)?;
-        let text = fs::read(key).map_err(|source| TlsError::Read { path: key.to_owned(), source })?;
-        let key =
-            PrivateKeyDer::from_pem_slice(&text).map_err(|_| TlsError::NoKey { path: key.to_owned() })?;
-        Ok(Self { chain, key })
+        let chain = certificates(&Material::new(Role::Certificate, certificate))?;
+        let file = Material::new(Role::Key, key);
+        let text = read(&file)?;
+        let Ok(key) = PrivateKeyDer::from_pem_slice(&text) else { return Err(TlsError::NoKey(file)) };
+        let both = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
+        both.map(Self).map_err(|source| TlsError::Identity {
+            certificate: certificate.to_owned(),
+            key: file.path,
+            source,
+        })
+    }
+}
+
+/// A file or folder that TLS is set up from; it shows as what it is for, with its path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Material {
+    /// What it is for.
+    pub role: Role,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// What a file or folder is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Whom to trust.
+    Authorities,
+    /// What to show.
+    Certificate,
+    /// The key of what is shown.
+    Key,
+    /// Files of whom to trust.
+    Folder,
+}
+
+impl Material {
+    fn new(role: Role, path: &Path) -> Self {
+        Self { role, path: path.to_owned() }
+    }
+}
+
+impl fmt::Display for Material {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = match self.role {
+            Role::Authorities => "CA file",
+            Role::Certificate => "certificate file",
+            Role::Key => "key file",
+            Role::Folder => "CA folder",
+        };
+        write!(out, "{role} {}", self.path.display())
     }
 }
 
 /// What is wrong with TLS material.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file or folder cannot be read.
-    #[error("read {}", path.display())]
+    /// It cannot be read.
+    #[error("read {file}")]
     Read {
         /// Which.
-        path: PathBuf,
+        file: Material,
         /// Why.
         source: io::Error,
     },
-    /// A file has no certificate.
-    #[error("read {}: no PEM certificate in it", path.display())]
-    NoCertificate {
+    /// It is a folder, a pipe or a device.
+    #[error("read {0}: not a regular file")]
+    NotRegular(Material),
+    /// No certificate or key is as long as that.
+    #[error("read {file}: {bytes} bytes, {LONGEST_FILE} are allowed")]
+    TooLong {
         /// Which.
-        path: PathBuf,
+        file: Material,
+        /// How many it has, or more.
+        bytes: u64,
     },
-    /// A file has no private key. The cause is not kept: it might show part of one.
-    #[error("read {}: no PEM private key in it", path.display())]
-    NoKey {
+    /// It is no proper PEM.
+    #[error("read {file}")]
+    Pem {
         /// Which.
-        path: PathBuf,
+        file: Material,
+        /// What is wrong.
+        source: pem::Error,
     },
-    /// This system has no list of authorities.
-    #[error("find the system's certificate authorities: none of {} exists", SYSTEM_BUNDLES.join(", "))]
-    NoSystemBundle,
-    /// Certificate and key cannot be used, or not together.
-    #[error("configure tls")]
-    Configure {
-        /// Why.
-        #[source]
+    /// It has no certificate.
+    #[error("read {0}: no PEM certificate in it")]
+    NoCertificate(Material),
+    /// It has no private key. The cause is not kept: it might show part of one.
+    #[error("read {0}: no PEM private key in it")]
+    NoKey(Material),
+    /// None of its certificates is one of an authority.
+    #[error("use {file}")]
+    Authority {
+        /// Which.
+        file: Material,
+        /// What is wrong with the last.
         source: Error,
     },
+    /// None of the places where authorities may be has any.
+    #[error("read {}: no such CA file", paths(looked_at))]
+    NoFile {
+        /// The places.
+        looked_at: Vec<PathBuf>,
+    },
+    /// Certificate and key cannot be used, or not together.
+    #[error("use certificate file {} with key file {}", certificate.display(), key.display())]
+    Identity {
+        /// The one.
+        certificate: PathBuf,
+        /// The other.
+        key: PathBuf,
+        /// Why.
+        source: Error,
+    },
+}
+
+fn paths(all: &[PathBuf]) -> String {
+    all.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a later connection may go on with the keys of an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sessions {
+    /// It may, and then shows no certificates again.
+    Resumed,
+    /// Every connection sees the server's certificate.
+    Fresh,
+}
+
+/// What a client is made of.
+#[derive(Debug)]
+pub struct ClientTls<'a> {
+    /// Whom it trusts.
+    pub trust: Trust,
+    /// What it shows when asked.
+    pub identity: Option<Identity>,
+    /// Whether its connections go on with each other's keys.
+    pub sessions: Sessions,
+    /// The protocols that it offers by ALPN, the best first; with none, there is no ALPN.
+    pub protocols: &'a [&'a [u8]],
+}
+
+impl ClientTls<'_> {
+    /// Trusts `trust`, shows nothing, resumes sessions, and offers no protocols.
+    pub fn new(trust: Trust) -> Self {
+        Self { trust, identity: None, sessions: Sessions::Resumed, protocols: &[] }
+    }
+
+    /// What connections are made with.
+    pub fn build(self) -> Arc<ClientConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("aws-lc-rs has suites for both versions");
+        let builder = match self.trust {
+            Trust::Anybody => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody { provider }))
+            }
+            Trust::Authorities(roots) => builder.with_root_certificates(roots),
+        };
+        let mut config = match self.identity {
+            Some(Identity(both)) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(both))),
+            None => builder.with_no_client_auth(),
+        };
+        if self.sessions == Sessions::Fresh {
+            config.resumption = Resumption::disabled();
+        }
+        config.alpn_protocols = self.protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Arc::new(config)
+    }
 }
 
 /// Makes encrypted connections to one name. Cloning is cheap.
@@ -136,24 +287,16 @@ pub struct TlsClient {
     name: ServerName<'static>,
 }
 
-impl std::fmt::Debug for TlsClient {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for TlsClient {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("TlsClient").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 impl TlsClient {
-    /// A client that trusts `trust`, shows `identity` when asked, and expects the other side to be `name`.
-    ///
-    /// # Errors
-    /// A certificate cannot be used, or does not belong to its key.
-    pub fn new(
-        trust: Trust,
-        identity: Option<Identity>,
-        name: ServerName<'static>,
-    ) -> Result<Self, TlsError> {
-        let config = client_config(trust, identity).map_err(|source| TlsError::Configure { source })?;
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
+    /// A client that expects the other side to be `name`.
+    pub fn new(config: Arc<ClientConfig>, name: ServerName<'static>) -> Self {
+        Self { connector: TlsConnector::from(config), name }
     }
 
     /// Does the handshake on `stream`.
@@ -168,37 +311,13 @@ impl TlsClient {
     }
 }
 
-fn client_config(trust: Trust, identity: Option<Identity>) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let builder = match trust {
-        Trust::Anybody => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified { provider }))
-        }
-        Trust::Authorities(certificates) => {
-            let mut roots = RootCertStore::empty();
-            // A system's bundle may hold a few that this library does not read.
-            let (added, _) = roots.add_parsable_certificates(certificates);
-            if added == 0 {
-                return Err(Error::General("none of the certificate authorities can be used".to_owned()));
-            }
-            builder.with_root_certificates(roots)
-        }
-    };
-    match identity {
-        Some(Identity { chain, key }) => builder.with_client_auth_cert(chain, key),
-        None => Ok(builder.with_no_client_auth()),
-    }
-}
-
 /// Takes every certificate; only that the other side has its key is still checked.
 #[derive(Debug)]
-struct Unverified {
+struct Anybody {
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Unverified {
+impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -243,109 +362,59 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        _ => Err(TlsError::NoCertificate { path: path.to_owned() }),
+/// Adds the usable certificates of a file.
+fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
+    let file = Material::new(Role::Authorities, path);
+    let mut unusable = None;
+    let before = roots.len();
+    for certificate in certificates(&file)? {
+        unusable = roots.add(certificate).err().or(unusable);
+    }
+    match unusable {
+        Some(source) if roots.len() == before => Err(TlsError::Authority { file, source }),
+        _ => Ok(()),
     }
 }
 
-fn folder_certificates(folder: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unreadable = |source| TlsError::Read { path: folder.to_owned(), source };
-    let mut all = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.is_file() {
-            all.extend(certificates(&path).unwrap_or_default());
-        }
+fn add_folder(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
+    let folder = Material::new(Role::Folder, path);
+    let unreadable = |source| TlsError::Read { file: folder.clone(), source };
+    let before = roots.len();
+    for entry in fs::read_dir(path).map_err(unreadable)? {
+        // What is no certificate has its right to be here: the folders of systems hold other things too.
+        let _ = add(roots, &entry.map_err(unreadable)?.path());
     }
-    if all.is_empty() { Err(TlsError::NoCertificate { path: folder.to_owned() }) } else { Ok(all) }
+    if roots.len() == before { Err(TlsError::NoCertificate(folder)) } else { Ok(()) }
+}
+
+fn certificates(file: &Material) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = read(file)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match all {
+        Ok(all) if all.is_empty() => Err(TlsError::NoCertificate(file.clone())),
+        Ok(all) => Ok(all),
+        Err(source) => Err(TlsError::Pem { file: file.clone(), source }),
+    }
+}
+
+fn read(file: &Material) -> Result<Vec<u8>, TlsError> {
+    let failed = |source| TlsError::Read { file: file.clone(), source };
+    let opened = open_regular(&file.path).map_err(|error| match error {
+        OpenError::NotRegular => TlsError::NotRegular(file.clone()),
+        OpenError::Io(source) => failed(source),
+    })?;
+    let bytes = opened.metadata().map_err(failed)?.len();
+    if bytes > LONGEST_FILE {
+        return Err(TlsError::TooLong { file: file.clone(), bytes });
+    }
+    let mut content = Vec::new();
+    // It may grow while it is read.
+    let read = opened.take(LONGEST_FILE + 1).read_to_end(&mut content).map_err(failed)? as u64;
+    if read > LONGEST_FILE {
+        return Err(TlsError::TooLong { file: file.clone(), bytes: read });
+    }
+    Ok(content)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rcgen::{CertificateParams, Issuer, KeyPair};
-    use tokio_rustls::TlsAcceptor;
-    use tokio_rustls::rustls::ServerConfig;
-
-    struct Authority {
-        issuer: Issuer<'static, KeyPair>,
-        certificate: CertificateDer<'static>,
-        pem: String,
-    }
-
-    fn authority() -> Authority {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        Authority {
-            certificate: certificate.der().clone(),
-            pem: certificate.pem(),
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    async fn handshake(authority: &Authority, trust: Trust, name: &str) -> io::Result<()> {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority.issuer).unwrap();
-        let server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into().unwrap())
-            .unwrap();
-        let client = TlsClient::new(trust, None, name.to_owned().try_into().unwrap()).unwrap();
-        let (near, far) = tokio::io::duplex(65536);
-        let (near, _far) =
-            tokio::join!(client.connect(near), TlsAcceptor::from(Arc::new(server)).accept(far));
-        near.map(|_| ())
-    }
-
-    #[tokio::test]
-    async fn a_certificate_counts_for_its_address_and_its_authority_only() {
-        let (ours, theirs) = (authority(), authority());
-        let trusted = Trust::Authorities(vec![ours.certificate.clone()]);
-        handshake(&ours, trusted.clone(), "127.0.0.1").await.unwrap();
-        handshake(&ours, trusted.clone(), "127.0.0.2").await.unwrap_err();
-        handshake(&theirs, trusted, "127.0.0.1").await.unwrap_err();
-        handshake(&theirs, Trust::Anybody, "127.0.0.2").await.unwrap();
-    }
-
-    #[test]
-    fn a_folder_gives_all_certificates_of_its_files() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(Trust::files(None, Some(folder.path())), Err(TlsError::NoCertificate { .. })));
-        fs::write(folder.path().join("a.pem"), authority().pem).unwrap();
-        fs::write(folder.path().join("b.pem"), authority().pem).unwrap();
-        fs::write(folder.path().join("notes"), "nothing").unwrap();
-        let both = Trust::files(Some(&folder.path().join("a.pem")), Some(folder.path())).unwrap();
-        assert!(matches!(both, Trust::Authorities(all) if all.len() == 3));
-    }
-
-    #[test]
-    fn errors_name_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cert.pem");
-        let error = Trust::file(&path).unwrap_err();
-        assert!(error.to_string().contains("cert.pem"), "{error}");
-        fs::write(&path, authority().pem).unwrap();
-        let error = Identity::files(&path, &path).unwrap_err();
-        assert!(error.to_string().ends_with("no PEM private key in it"), "{error}");
-    }
-
-    #[test]
-    fn a_key_of_another_certificate_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let (certificate, key) = (folder.path().join("c"), folder.path().join("k"));
-        fs::write(&certificate, authority().pem).unwrap();
-        fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
-        let identity = Identity::files(&certificate, &key).unwrap();
-        let client = TlsClient::new(Trust::Anybody, Some(identity), "127.0.0.1".try_into().unwrap());
-        assert!(matches!(client, Err(TlsError::Configure { .. })));
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use tracing::warn;
 
 use super::environment::{TlsEnvironment, Verify};
-use crate::tls::{Identity, TlsClient, TlsError, Trust};
+use crate::tls::{ClientTls, Identity, TlsClient, TlsError, Trust};
 
 /// A client for an agent that is known by its IP address only. Says so once when the agent is not verified.
 ///
@@ -19,5 +19,6 @@ pub fn client(tls: &TlsEnvironment, agent: std::net::IpAddr) -> Result<TlsClient
     };
     let identity =
         tls.identity.as_ref().map(|files| Identity::files(&files.certificate, &files.key)).transpose()?;
-    TlsClient::new(trust, identity, agent.into())
+    let config = ClientTls { identity, ..ClientTls::new(trust) }.build();
+    Ok(TlsClient::new(config, agent.into()))
 }

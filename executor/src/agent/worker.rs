@@ -243,14 +243,3 @@ fn encode(call: &Call) -> Bytes {
     // Strings, numbers and JSON that was parsed before: there is nothing that could fail.
     serde_json::to_vec(call).map(Bytes::from).unwrap_or_default()
 }
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}

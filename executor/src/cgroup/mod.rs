@@ -10,6 +10,7 @@
 
 pub mod detect;
 pub(crate) mod freezer;
+mod killed;
 pub mod mounts;
 mod name;
 pub(crate) mod tree;

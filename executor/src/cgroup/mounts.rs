@@ -183,6 +183,15 @@ mod tests {
     }
 
     #[test]
+    fn releases_of_all_kinds_are_read() {
+        assert_eq!(kernel_version("6.18.44-fc-v595\n"), Some((6, 18)));
+        assert_eq!(kernel_version("5.10.0-28-amd64"), Some((5, 10)));
+        assert_eq!(kernel_version("6.1-rc3"), Some((6, 1)));
+        assert_eq!(kernel_version("linux"), None);
+        assert_eq!(kernel_version(""), None);
+    }
+
+    #[test]
     fn kernel_versions_are_compared_as_numbers() {
         assert!(kernel_version("5.9.1") < Some((5, 14)));
         assert!(kernel_version("5.14.0-427.el9.x86_64") >= Some((5, 14)));

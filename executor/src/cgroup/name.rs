@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::text::hex;
+
 /// The name of an executor's base folder. Every cgroup folder that a sweep may touch is named so.
 pub fn base_name(container_id: &str) -> String {
     format!("{BASE_PREFIX}{}", folder_name(container_id))
@@ -37,10 +39,7 @@ pub fn folder_name(id: &str) -> String {
         return name;
     }
     // Nor like this, so a cut name is never another id's.
-    let mut ending = "%-".to_owned();
-    for byte in &Sha256::digest(id.as_bytes())[..16] {
-        let _ = write!(ending, "{byte:02x}");
-    }
+    let ending = format!("%-{}", hex(&Sha256::digest(id.as_bytes())[..16]));
     let mut cut = LONGEST - ending.len();
     while !name.is_char_boundary(cut) {
         cut -= 1;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustix::event::EventfdFlags;
 
 use super::freezer;
+use super::killed::Killed;
 use super::mounts::Controller;
 use super::tree::{self, Made};
 use super::{CgroupError, CgroupName, Entry, Limits, Manager, Stats};
@@ -44,6 +45,7 @@ pub struct V1 {
     bases: Vec<Base>,
     /// The base in the cgroup2 tree or the freezer hierarchy, by which cgroups are killed.
     killing: Killing,
+    killed: Killed,
     cpu: Option<PathBuf>,
     cpuacct: Option<PathBuf>,
     memory: Option<PathBuf>,
@@ -67,6 +69,7 @@ impl V1 {
             cpuacct: of(Controller::Cpuacct),
             memory: of(Controller::Memory),
             pids: of(Controller::Pids),
+            killed: Killed::default(),
             killing: match killing {
                 Killing::Unified(own) => Killing::Unified(own.join(base)),
                 Killing::Freezer(own) => Killing::Freezer(own.join(base)),
@@ -158,6 +161,9 @@ impl Manager for V1 {
                 return Err(missing(asked.file, asked.controller));
             }
         }
+        if let Some(unified) = self.unified() {
+            self.killed.remove_killed(&unified.join(name.as_str()))?;
+        }
         let mut fresh = Vec::new();
         let done = self.make(name, &mut fresh).and_then(|made| self.set(name, &settings(limits, made)));
         if done.is_err() {
@@ -183,10 +189,7 @@ impl Manager for V1 {
         match &self.killing {
             Killing::Unified(base) => {
                 let folder = base.join(name.as_str());
-                match tree::write(&folder.join("cgroup.kill"), "1") {
-                    Err(error) if !tree::says_gone(&error) => return Err(error),
-                    _ => {}
-                }
+                self.killed.kill(&folder)?;
                 self.kill_strays(name, &folder)
             }
             Killing::Freezer(base) => freezer::kill(&base.join(name.as_str()), tree::KILL_DEADLINE),
@@ -230,6 +233,9 @@ impl Manager for V1 {
         let mut done = Ok(());
         for base in self.base_folders() {
             done = done.and(tree::remove(&base.join(name.as_str())));
+        }
+        if let (Ok(()), Some(unified)) = (&done, self.unified()) {
+            self.killed.forget(&unified.join(name.as_str()));
         }
         done
     }

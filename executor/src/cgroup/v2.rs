@@ -18,6 +18,7 @@ use std::time::Duration;
 use rustix::fs::inotify::{CreateFlags, WatchFlags};
 
 use super::detect::Nesting;
+use super::killed::Killed;
 use super::mounts::Controller;
 use super::tree::{self, Made};
 use super::{CgroupError, CgroupName, Entry, Limits, Manager, Stats};
@@ -31,6 +32,7 @@ pub struct V2 {
     crowded: Option<PathBuf>,
     /// The controllers that could not be enabled; unknown until the base is made.
     prepared: Mutex<Option<Vec<Controller>>>,
+    killed: Killed,
 }
 
 /// What tasks need.
@@ -49,6 +51,7 @@ impl V2 {
             base: parent.join(base),
             crowded: (parent == own && !true_root).then(|| parent.to_owned()),
             prepared: Mutex::default(),
+            killed: Killed::default(),
         }
     }
 
@@ -166,6 +169,7 @@ impl Manager for V2 {
         let wanted = settings(limits, Made::Fresh);
         self.prepare(&wanted)?;
         let folder = self.folder(name);
+        self.killed.remove_killed(&folder)?;
         let made = match tree::make(&folder) {
             Err(error) if tree::says_gone(&error) => self.make_with_parents(&folder, &wanted)?,
             other => other?,
@@ -193,10 +197,7 @@ impl Manager for V2 {
     }
 
     fn kill(&self, name: &CgroupName) -> Result<(), CgroupError> {
-        match tree::write(&self.folder(name).join("cgroup.kill"), "1") {
-            Err(error) if !tree::says_gone(&error) => Err(error),
-            _ => Ok(()),
-        }
+        self.killed.kill(&self.folder(name))
     }
 
     fn processes(&self, name: &CgroupName) -> Result<Vec<i32>, CgroupError> {
@@ -235,7 +236,10 @@ impl Manager for V2 {
     }
 
     fn remove(&self, name: &CgroupName) -> Result<(), CgroupError> {
-        tree::remove(&self.folder(name))
+        let folder = self.folder(name);
+        tree::remove(&folder)?;
+        self.killed.forget(&folder);
+        Ok(())
     }
 
     fn base_folders(&self) -> Vec<PathBuf> {

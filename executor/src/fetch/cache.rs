@@ -7,8 +7,7 @@
 //!                       <hex>.part   being fetched
 //! ```
 
-use std::fmt::Write as _;
-use std::fs::{DirBuilder, File, Metadata, TryLockError};
+use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -17,7 +16,9 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 
 use super::{Failure, Options, blocking, http, open_regular};
+use crate::files;
 use crate::spec::FetchSource;
+use crate::text::hex;
 
 /// The waits for a lock that somebody else has, who may be downloading.
 const FIRST_WAIT: Duration = Duration::from_millis(5);
@@ -236,16 +237,8 @@ fn try_lock(entry: &EntryPaths) -> Result<Option<File>, Failure> {
     let lock =
         File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&entry.lock);
     let lock = lock.map_err(failed("make"))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
-    }
-    // Whoever had it may have removed it: then this is a lock that nobody else will ever see.
-    let here = lock.metadata().map_err(failed("look at"))?;
-    let there = std::fs::symlink_metadata(&entry.lock);
-    let same = there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino()));
-    Ok(same.then_some(lock))
+    let ours = files::try_lock(&lock).map_err(failed("lock"))? && files::is_at(&lock, &entry.lock);
+    Ok(ours.then_some(lock))
 }
 
 /// The entry, if it is here and is what its name says. One that has changed since its hash was computed is hashed anew.
@@ -324,11 +317,4 @@ fn pour(
 
 fn duplicate(file: &File, path: &Path) -> Result<File, Failure> {
     file.try_clone().map_err(Failure::io("duplicate the descriptor of", path))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

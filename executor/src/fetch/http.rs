@@ -12,17 +12,16 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, HOST, LOCATION, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use tokio_rustls::rustls::ClientConfig;
 
 use super::{Failure, Options, blocking, location};
+use crate::tls::{ClientTls, TlsClient, Trust};
 
 const REDIRECTS: usize = 5;
 /// Chunks on their way to the file; the network waits for the disk.
@@ -181,29 +180,14 @@ async fn connect(uri: &Uri, options: &Options) -> Result<Box<dyn Stream>, Failur
             return Ok(Box::new(stream) as Box<dyn Stream>);
         };
         let name = ServerName::try_from(host.clone()).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?) as Box<dyn Stream>)
+        Ok(Box::new(TlsClient::new(config, name).connect(stream).await?) as Box<dyn Stream>)
     };
     within(options.connect_timeout, "connect to", &to, connected).await?.map_err(failed)
 }
 
-/// Whom downloads trust: the CA certificates of the first of these files that is there.
+/// What connections are made with, trusting the authorities that are there now.
 async fn client_config(files: Vec<PathBuf>) -> Result<Arc<ClientConfig>, Failure> {
-    blocking(move || {
-        let file = files.iter().find(|file| file.exists()).or(files.first()).cloned().unwrap_or_default();
-        let pem = std::fs::read(&file).map_err(Failure::io("read", &file))?;
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
-        let unusable =
-            |reason: String| Failure::io("use the CA certificates of", &file)(io::Error::other(reason));
-        if roots.is_empty() {
-            return Err(unusable("there are none".to_owned()));
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| unusable(error.to_string()))?;
-        Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
-    })
-    .await
+    blocking(move || Ok(ClientTls::new(Trust::first(&files)?).build())).await
 }
 
 async fn within<T>(

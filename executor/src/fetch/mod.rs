@@ -23,11 +23,13 @@ mod tests;
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::files::{self, OpenError};
 use crate::spec::{ArchiveKind, Fetch, FetchForm, FetchSource};
+use crate::text::chain;
+use crate::tls::{self, TlsError};
 
 pub use crate::spec::Owner;
 pub use cache::Cache;
@@ -49,13 +51,11 @@ pub struct Options {
 impl Default for Options {
     /// 4 GiB, 10 s, 30 s, the host's CA certificates.
     fn default() -> Self {
-        let bundles =
-            ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
         Self {
             max_bytes: 4 << 30,
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
-            authorities: bundles.map(PathBuf::from).to_vec(),
+            authorities: tls::SYSTEM_BUNDLES.map(PathBuf::from).to_vec(),
         }
     }
 }
@@ -107,6 +107,9 @@ pub enum Failure {
         /// Why.
         reason: String,
     },
+    /// There is nobody whom a server may be trusted to be.
+    #[error("{}", chain(.0))]
+    Authorities(#[from] TlsError),
     /// A connection or its TLS failed.
     #[error("connect to {to}: {source}")]
     Connect {
@@ -250,11 +253,10 @@ fn mode(form: FetchForm) -> u32 {
 
 /// Opens a file of the host for reading, but no pipe or device, on which one would wait.
 fn open_regular(path: &Path) -> Result<File, Failure> {
-    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    let file =
-        File::options().read(true).custom_flags(flags).open(path).map_err(Failure::io("open", path))?;
-    let metadata = file.metadata().map_err(Failure::io("look at", path))?;
-    if metadata.is_file() { Ok(file) } else { Err(Failure::NotRegular(path.to_owned())) }
+    files::open_regular(path).map_err(|error| match error {
+        OpenError::Io(source) => Failure::io("open", path)(source),
+        OpenError::NotRegular => Failure::NotRegular(path.to_owned()),
+    })
 }
 
 /// File work, off the thread that everything else runs on.

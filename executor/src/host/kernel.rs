@@ -13,6 +13,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use super::Finding;
 use super::hierarchies::Hierarchies;
 use super::programs::locate;
+use crate::cgroup::mounts::kernel_version;
 use crate::pod::network::links::Links;
 
 /// A version of Linux: the first two numbers.
@@ -42,7 +43,7 @@ pub(super) fn kernel() -> Vec<Finding> {
     let mut findings = vec![judge_release(release.trim())];
     findings.extend(hierarchies.judge(&controllers.and_then(Result::ok).unwrap_or_default()));
     findings.push(cgroup_kill(hierarchies.v2.as_deref()));
-    findings.push(clone_into_cgroup(parse_release(&release), hierarchies.v2.is_some()));
+    findings.push(clone_into_cgroup(kernel_version(&release), hierarchies.v2.is_some()));
     let namespaces = NAMESPACES.map(|(name, flag)| {
         feature(name, "made", elsewhere(|| Ok(unshare(flag)?)), "no pod instance or container can start")
     });
@@ -88,19 +89,13 @@ enum LinkKind {
 }
 
 fn judge_release(release: &str) -> Finding {
-    match parse_release(release) {
+    match kernel_version(release) {
         Some(version) if version >= NFTABLES_MODE => Finding::ok("kernel", release),
         Some(_) => {
             Finding::warning("kernel", format!("{release}: kube-proxy's nftables mode wants 5.13"), "")
         }
         None => Finding::warning("kernel", format!("its release {release:?} is not understood"), ""),
     }
-}
-
-/// The first two numbers of `6.18.44-amd64`.
-fn parse_release(release: &str) -> Option<Release> {
-    let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn cgroup_kill(tree: Option<&Path>) -> Finding {
@@ -208,15 +203,6 @@ fn elsewhere(probe: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
 mod tests {
     use super::super::Verdict;
     use super::*;
-
-    #[test]
-    fn releases_of_all_kinds_are_read() {
-        assert_eq!(parse_release("6.18.44-fc-v595\n"), Some((6, 18)));
-        assert_eq!(parse_release("5.10.0-28-amd64"), Some((5, 10)));
-        assert_eq!(parse_release("6.1-rc3"), Some((6, 1)));
-        assert_eq!(parse_release("linux"), None);
-        assert_eq!(parse_release(""), None);
-    }
 
     #[test]
     fn an_old_kernel_is_a_warning_and_without_clone_into_cgroup_no_host() {

@@ -37,6 +37,7 @@ use tokio::sync::oneshot;
 pub use error::NetworkError;
 
 use crate::spec::pod::BridgeSpec;
+use crate::text::hex;
 use error::At;
 use links::Links;
 
@@ -319,9 +320,7 @@ fn existing(link: &str) -> Result<u32, NetworkError> {
 
 /// The name of the bridge's port to a pod instance: 15 characters, the most that a link's name has.
 fn port_name(label: &str) -> String {
-    let hash = Sha256::digest(label.as_bytes());
-    let digits: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("{PORT_PREFIX}{digits}")
+    format!("{PORT_PREFIX}{}", hex(&Sha256::digest(label.as_bytes())[..6]))
 }
 
 /// The hardware address of whoever has this address: a relaunched pod instance keeps it, so that no neighbour sends to

@@ -1,6 +1,6 @@
 //! Check commands: each in a child cgroup of its task's, killed with all its children when it is no longer waited for.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -100,7 +100,7 @@ async fn run_in(
         status = ended => status,
         _ = dropped => return Err("no longer waited for".to_owned()),
     };
-    drain(reader.get_mut(), &mut output);
+    drain(reader.get_ref(), &mut output);
     let code = match status {
         ExitStatus::Code(code) => code,
         ExitStatus::Signal { number, .. } => 128 + number,
@@ -110,10 +110,11 @@ async fn run_in(
 }
 
 /// Takes what is in the pipe now, up to the limit.
-fn drain(reader: &mut Receiver, output: &mut Vec<u8>) {
+fn drain(reader: &Receiver, output: &mut Vec<u8>) {
     let most = usize::try_from(OUTPUT).unwrap_or(usize::MAX);
     let mut chunk = [0; 4096];
-    while let Ok(count @ 1..) = reader.try_read(&mut chunk) {
+    // Past tokio, which says that there is nothing until its reactor has looked.
+    while let Ok(count @ 1..) = rustix::io::read(reader.as_fd(), &mut chunk) {
         let room = most.saturating_sub(output.len());
         output.extend_from_slice(&chunk[..count.min(room)]);
     }

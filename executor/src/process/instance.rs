@@ -28,6 +28,9 @@ use crate::watched;
 /// How long output is still read after the process has ended, while something else holds it open.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// The longest pause between two looks for who was killed for lack of memory.
+const LAST_LOOK: Duration = Duration::from_millis(512);
+
 /// What the driver hears of a process.
 #[derive(Debug)]
 pub enum Progress {
@@ -93,16 +96,29 @@ struct Streams {
 impl Run {
     /// Runs the process. Returns when its output is drained.
     pub async fn run(mut self) {
-        let start = self.start();
-        let started = tokio::select! {
-            biased;
-            started = start => started,
-            _ = &mut self.cancelled => Err("called off".to_owned()),
+        // Not called off half-way: what it makes would come after everything of the task was removed.
+        let mut oom_kills = 0;
+        let started = match self.make_ready().await {
+            Ok(_) if self.is_cancelled() => Err("called off".to_owned()),
+            Ok(ready) => {
+                oom_kills = ready.oom_kills;
+                let start = self.start(ready);
+                tokio::select! {
+                    biased;
+                    started = start => started,
+                    _ = &mut self.cancelled => Err("called off".to_owned()),
+                }
+            }
+            Err(error) => Err(error),
         };
         match started {
-            Ok((child, place, outputs)) => self.attend(child, place, outputs).await,
+            Ok((child, place, outputs)) => self.attend(child, place, outputs, oom_kills).await,
             Err(error) => self.tell(Progress::StartFailed(error)).await,
         }
+    }
+
+    fn is_cancelled(&mut self) -> bool {
+        self.cancelled.try_recv() != Err(oneshot::error::TryRecvError::Empty)
     }
 
     async fn tell(&self, progress: Progress) {
@@ -111,13 +127,20 @@ impl Run {
         let _ = self.facts.send(fact).await;
     }
 
-    fn start(&self) -> impl Future<Output = Result<(Child, Place, Vec<Output>), String>> + use<> {
+    async fn make_ready(&self) -> Result<Ready, String> {
+        let (workplace, spec) = (self.workplace.clone(), self.spec.clone());
+        let made = tokio::task::spawn_blocking(move || make(&workplace, &spec)).await;
+        made.map_err(|error| format!("make ready: {error}"))?
+    }
+
+    fn start(
+        &self,
+        ready: Ready,
+    ) -> impl Future<Output = Result<(Child, Place, Vec<Output>), String>> + use<> {
         let (workplace, spec, first) =
             (self.workplace.clone(), self.spec.clone(), self.instance == Instance(1));
         async move {
-            let blocking = (workplace.clone(), spec.clone());
-            let made = tokio::task::spawn_blocking(move || make(&blocking.0, &blocking.1)).await;
-            let (place, entry, files) = made.map_err(|error| format!("make ready: {error}"))??;
+            let Ready { place, entry, files, .. } = ready;
             if first && !spec.fetches.is_empty() {
                 fetch(&spec.fetches, &place.sandbox, &workplace.cache, place.owner())
                     .await
@@ -136,20 +159,18 @@ impl Run {
         }
     }
 
-    async fn attend(self, mut child: Child, place: Place, outputs: Vec<Output>) {
+    async fn attend(self, mut child: Child, place: Place, outputs: Vec<Output>, oom_kills: u64) {
         let name = CgroupName::task(&self.spec.id);
         self.tell(Progress::Started { pidfd: child.pidfd.clone(), place }).await;
         let limit = self.spec.limits.memory_hard;
         let cgroups = &self.workplace.cgroups;
         let killed = || cgroups.oom_kills(&name).unwrap_or(0);
-        let mut seen = if limit.is_some() { killed() } else { 0 };
-        // Nothing was killed before its first process, however fast that one was.
-        if self.instance == Instance(1) {
-            seen = 0;
-        }
+        let mut seen = oom_kills;
         let mut waker = limit
             .and_then(|_| cgroups.oom_waker(&name).ok())
             .and_then(|waker| watched::readable(Arc::new(waker)).ok());
+        // What was killed before there was a waker woke nobody.
+        let mut look = limit.map(|_| Duration::ZERO);
         let status = loop {
             tokio::select! {
                 biased;
@@ -158,9 +179,13 @@ impl Run {
                     if woken.is_err() {
                         waker = None;
                     }
+                    look = Some(Duration::ZERO);
+                }
+                () = after(look) => {
                     let now = killed();
+                    look = next_look(look);
                     if let Some(limit) = limit.filter(|_| now > seen) {
-                        seen = now;
+                        (seen, look) = (now, None);
                         self.tell(Progress::OutOfMemory { limit }).await;
                     }
                 }
@@ -219,8 +244,17 @@ impl Drop for Disowned {
     }
 }
 
+/// What a process needs before it can be made.
+struct Ready {
+    place: Place,
+    entry: Entry,
+    files: Vec<RotatedFile>,
+    /// How many processes of the task the kernel has killed for lack of memory so far.
+    oom_kills: u64,
+}
+
 /// Folders, cgroup and output files: everything that needs the file system.
-fn make(workplace: &Workplace, spec: &TaskSpec) -> Result<(Place, Entry, Vec<RotatedFile>), String> {
+fn make(workplace: &Workplace, spec: &TaskSpec) -> Result<Ready, String> {
     let place = workplace.make_place(spec)?;
     let name = CgroupName::task(&spec.id);
     workplace.cgroups.create(&name, &spec.limits).map_err(|error| error.to_string())?;
@@ -232,7 +266,8 @@ fn make(workplace: &Workplace, spec: &TaskSpec) -> Result<(Place, Entry, Vec<Rot
             .map_err(|error| format!("create {}: {error}", path.display()))
     });
     let files = files.collect::<Result<_, _>>()?;
-    Ok((place, entry, files))
+    let oom_kills = spec.limits.memory_hard.map_or(0, |_| workplace.cgroups.oom_kills(&name).unwrap_or(0));
+    Ok(Ready { place, entry, files, oom_kills })
 }
 
 impl Streams {
@@ -287,6 +322,18 @@ impl Streams {
         let stdio = [pair.slave.try_clone()?, pair.slave.try_clone()?, pair.slave];
         Ok(Self { stdio, outputs })
     }
+}
+
+async fn after(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// v1 wakes before it kills and counts: so it is looked at again for a while, less and less often.
+fn next_look(last: Option<Duration>) -> Option<Duration> {
+    last.map(|last| (last * 2).max(Duration::from_millis(1))).filter(|next| *next <= LAST_LOOK)
 }
 
 async fn woken(waker: Option<&tokio::io::unix::AsyncFd<Arc<OwnedFd>>>) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! What the processes of one executor share: the pod, cgroups, folders, and what Mesos tasks expect in their environment.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,10 +106,10 @@ impl Workplace {
         }
     }
 
-    /// Removes the base of the cgroups, when every task's is gone.
+    /// Removes the base of the cgroups, and those of tasks whose processes lived on until the pod's end.
     pub fn remove_base(&self) {
         for folder in self.cgroups.base_folders() {
-            match std::fs::remove_dir(&folder) {
+            match remove_tree(&folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!(folder = %folder.display(), %error, "left to the next sweep");
                 }
@@ -124,10 +125,7 @@ impl Workplace {
         more: &[(String, String)],
     ) -> Vec<(String, String)> {
         let mut environment = self.environment.clone();
-        let mut set = |name: &str, value: String| {
-            environment.retain(|(other, _)| other != name);
-            environment.push((name.to_owned(), value));
-        };
+        let mut set = |name: &str, value: String| environment.push((name.to_owned(), value));
         if let Some((name, home)) = place.person.as_ref().and_then(|person| person.listed.clone()) {
             set("HOME", home);
             set("USER", name.clone());
@@ -145,7 +143,7 @@ impl Workplace {
         for (name, value) in spec.environment.iter().chain(more) {
             set(name, value.clone());
         }
-        environment
+        last_of_each(environment)
     }
 
     fn data_folder(&self, spec: &TaskSpec) -> PathBuf {
@@ -175,6 +173,26 @@ impl Workplace {
             pause = (pause * 2).min(Duration::from_millis(100));
         }
     }
+}
+
+/// Of variables of one name, the last one.
+fn last_of_each(mut environment: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut later = HashSet::new();
+    let kept: Vec<bool> = environment.iter().rev().map(|(name, _)| later.insert(name.clone())).collect();
+    let mut kept = kept.into_iter().rev();
+    environment.retain(|_| kept.next().unwrap_or(true));
+    environment
+}
+
+/// Removes a cgroup and those below it; the files in them go by themselves.
+fn remove_tree(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    std::fs::remove_dir(folder)
 }
 
 fn clear_once(cgroups: &dyn Manager, name: &CgroupName, mode: KillMode) -> Result<(), CgroupError> {

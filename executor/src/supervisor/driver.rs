@@ -74,6 +74,8 @@ struct Running {
     instance: Instance,
     cancel: Option<oneshot::Sender<()>>,
     work: Option<JoinHandle<()>>,
+    /// Signals to all of its cgroup that are under way.
+    signalling: Vec<JoinHandle<()>>,
     process: Option<(Arc<OwnedFd>, Place)>,
     started: Instant,
     checks: Vec<WorkerHandle>,
@@ -236,7 +238,7 @@ impl Driver {
             return;
         };
         let (cancel, cancelled) = oneshot::channel();
-        let before = self.tasks.remove(&id).and_then(|before| before.work);
+        let before = self.tasks.remove(&id).map(|before| (before.work, before.signalling));
         let run = Run {
             workplace: self.workplace.clone(),
             spec: spec.clone(),
@@ -245,9 +247,11 @@ impl Driver {
             facts: self.facts.clone(),
         };
         let work = tokio::spawn(async move {
-            if let Some(before) = before {
-                // Its output files are continued: one writer at a time.
-                let _ = before.await;
+            if let Some((work, signalling)) = before {
+                // Its output files are continued: one writer at a time. And what was to end it must not reach this one.
+                for job in work.into_iter().chain(signalling) {
+                    let _ = job.await;
+                }
             }
             run.run().await;
         });
@@ -256,6 +260,7 @@ impl Driver {
             instance,
             cancel: Some(cancel),
             work: Some(work),
+            signalling: Vec::new(),
             process: None,
             started: Instant::now(),
             checks: Vec::new(),
@@ -264,42 +269,36 @@ impl Driver {
     }
 
     fn terminate(&mut self, id: &TaskId) {
-        let Some((task, (pidfd, _))) =
-            self.tasks.get(id).and_then(|task| Some((task, task.process.as_ref()?)))
-        else {
-            return;
-        };
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let Some((pidfd, _)) = &task.process else { return };
         tracing::info!(task = %id, "SIGTERM");
         if let Err(error) = signal::send(pidfd, Signal::TERM) {
             tracing::error!(task = %id, error, "ask it to end");
         }
         if task.spec.kill_mode == KillMode::Cgroup {
             let (workplace, name, pidfd) = (self.workplace.clone(), CgroupName::task(id), pidfd.clone());
-            self.clearing.spawn_blocking(move || {
+            task.signalling.push(tokio::task::spawn_blocking(move || {
                 if let Err(error) = signal::terminate_others(&*workplace.cgroups, &name, &pidfd) {
                     tracing::warn!(cgroup = %name, error, "ask its other processes to end");
                 }
-            });
+            }));
         }
     }
 
     fn kill(&mut self, id: &TaskId) {
-        let Some((task, (pidfd, _))) =
-            self.tasks.get(id).and_then(|task| Some((task, task.process.as_ref()?)))
-        else {
-            return;
-        };
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let Some((pidfd, _)) = &task.process else { return };
         tracing::info!(task = %id, "SIGKILL");
         if let Err(error) = signal::send(pidfd, Signal::KILL) {
             tracing::error!(task = %id, error, "end it by force");
         }
         if task.spec.kill_mode == KillMode::Cgroup {
             let (workplace, name) = (self.workplace.clone(), CgroupName::task(id));
-            self.clearing.spawn_blocking(move || {
+            task.signalling.push(tokio::task::spawn_blocking(move || {
                 if let Err(error) = workplace.cgroups.kill(&name) {
                     tracing::error!(cgroup = %name, %error, "end all its processes by force");
                 }
-            });
+            }));
         }
     }
 
@@ -362,11 +361,10 @@ impl Driver {
     fn release(&mut self, id: &TaskId) {
         let Some(task) = self.tasks.remove(id) else { return };
         let (workplace, name, mode) = (self.workplace.clone(), CgroupName::task(id), task.spec.kill_mode);
-        let work = task.work;
         self.clearing.spawn(async move {
             workplace.clear(name, mode).await;
-            if let Some(work) = work {
-                let _ = work.await;
+            for job in task.work.into_iter().chain(task.signalling) {
+                let _ = job.await;
             }
         });
         while self.clearing.try_join_next().is_some() {}

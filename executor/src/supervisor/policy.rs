@@ -94,6 +94,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn the_last_updates_are_given_up_after_the_tasks_had_their_time_and_before_the_agent_acts() {
+        for grace in [0, 1, 500, 5_000, 60_000].map(Duration::from_millis) {
+            let (tasks, updates) = (shutdown_budget(grace), last_updates(grace));
+            assert!(tasks <= updates && updates <= grace, "{grace:?}");
+        }
+        assert_eq!(last_updates(Duration::from_secs(5)), Duration::from_millis(4500));
+    }
+
     const BACKOFF: Backoff = Backoff {
         delay: Duration::from_secs(1),
         max_delay: Duration::from_secs(60),

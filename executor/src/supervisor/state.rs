@@ -46,7 +46,8 @@ impl Supervisor {
             names: BTreeMap::new(),
             launches: 0,
             outstanding: 0,
-            life: Life::Serving,
+            // It may never get a task.
+            life: Life::Idle { until: Moment::default().after(idle_timeout) },
             idle_timeout,
             random: fastrand::Rng::with_seed(seed),
         }

@@ -1,14 +1,15 @@
 //! The record of one executor and the lock that says that it lives.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{Record, SweepError, failed};
 use crate::cgroup::detect::folder_name;
 use crate::cgroup::tree;
+use crate::files;
 
 /// Held by an executor for its life. When it is dropped without [`Lease::release`], a sweep will find the record.
 ///
@@ -38,7 +39,7 @@ impl Lease {
                 .map_err(failed("create", &folder))?;
             let path = folder.join(LOCK);
             match open_lock(&path, Create::Yes) {
-                Ok(file) if lock(&file, &path)? && is_still_there(&file, &path) => {
+                Ok(file) if lock(&file, &path)? && files::is_at(&file, &path) => {
                     let lease = Self { folder, _lock: file };
                     lease.update(record)?;
                     return Ok(lease);
@@ -125,7 +126,7 @@ pub(super) fn take_over(folder: &Path) -> Result<Option<Lease>, SweepError> {
         }
         Err(error) => return Err(failed("open", &path)(error)),
     };
-    let free = lock(&file, &path)? && is_still_there(&file, &path);
+    let free = lock(&file, &path)? && files::is_at(&file, &path);
     Ok(free.then(|| Lease { folder: folder.to_owned(), _lock: file }))
 }
 
@@ -145,19 +146,7 @@ fn open_lock(path: &Path, create: Create) -> std::io::Result<File> {
 
 /// Whether the lock could be had.
 pub(super) fn lock(file: &File, path: &Path) -> Result<bool, SweepError> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(failed("lock", path)(error)),
-    }
-}
-
-/// Whether the locked file is the one at the path: it may have been removed before it was locked.
-fn is_still_there(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(open), Ok(named)) => open.ino() == named.ino() && open.dev() == named.dev(),
-        _ => false,
-    }
+    files::try_lock(file).map_err(failed("lock", path))
 }
 
 fn remove_if_empty(folder: &Path) -> Result<(), SweepError> {

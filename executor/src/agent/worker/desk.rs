@@ -10,10 +10,11 @@ use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use super::link::Link;
-use super::{Worker, chain, encode};
+use super::{Worker, encode};
 use crate::agent::connection::Connection;
 use crate::agent::courier::{CallError, deliver, warm};
 use crate::agent::outbox::{Failure, Fate};
+use crate::text::chain;
 
 type Errand = Pin<Box<dyn Future<Output = Result<Connection, CallError>> + Send>>;
 

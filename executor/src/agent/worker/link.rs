@@ -11,11 +11,12 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use super::{Countdown, Worker, chain, encode};
+use super::{Countdown, Worker, encode};
 use crate::agent::outbox::Snapshot;
 use crate::agent::reconnect::{Break, Plan, Situation, plan};
 use crate::agent::subscription::{Limits, Opening, Stream, StreamEnd, SubscribeError, subscribe};
 use crate::agent::{AgentEvent, ShutdownCause};
+use crate::text::chain;
 
 type Subscription = (Box<Stream>, Opening);
 type Attempt = Pin<Box<dyn Future<Output = Result<Subscription, SubscribeError>> + Send>>;

@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::cache::hex;
 use super::*;
+use crate::text::hex;
 
 const OWNER: Owner = Owner { uid: 1234, gid: 2345 };
 

@@ -1,11 +1,8 @@
 //! The words of messages.
 
 use std::borrow::Cow;
-use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
-
-use nix::errno::Errno;
 
 use super::QUOTED;
 use crate::spec::{Address, Command, HttpProbe, Probe};
@@ -68,41 +65,6 @@ pub(super) fn quoted(bytes: &[u8]) -> String {
     text.trim().to_owned()
 }
 
-/// What the kernel said, without its number.
-pub(super) fn io_text(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => lower(Errno::from_raw(number).desc()),
-        None => chain(error),
-    }
-}
-
-/// An error with its sources, those left out that the error before has quoted.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = own_text(error);
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = own_text(error);
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = error.source();
-    }
-    text
-}
-
-fn own_text(error: &(dyn Error + 'static)) -> String {
-    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
-        Some(number) => lower(Errno::from_raw(number).desc()),
-        None => error.to_string(),
-    }
-}
-
-fn lower(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,11 +90,5 @@ mod tests {
         assert!(text.ends_with('ä'));
         assert!(quoted(&vec![0xff; 2 * QUOTED]).len() <= QUOTED);
         assert_eq!(quoted(b" a\xffb\n"), "a\u{fffd}b");
-    }
-
-    #[test]
-    fn the_kernel_s_words_are_lower_case_without_a_number() {
-        assert_eq!(io_text(&std::io::Error::from(Errno::ECONNREFUSED)), "connection refused");
-        assert_eq!(io_text(&std::io::Error::other("as it is")), "as it is");
     }
 }

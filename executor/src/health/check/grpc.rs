@@ -18,13 +18,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
-use super::describe::{chain, quoted, socket_address};
+use super::describe::{quoted, socket_address};
 use super::http::{alongside, no_answer};
 use super::tls::{self, TlsCache};
 use super::{Miss, USER_AGENT, tcp};
 use crate::health::Observed;
 use crate::pod::sockets::PodSockets;
 use crate::spec::GrpcProbe;
+use crate::text::chain;
 
 /// A health answer is 7 bytes; what is far longer is something else.
 const LONGEST_ANSWER: usize = 4096;

@@ -14,12 +14,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::describe::{chain, quoted, socket_address};
+use super::describe::{quoted, socket_address};
 use super::tls::{self, TlsCache};
 use super::{Miss, QUOTED, USER_AGENT, tcp};
 use crate::health::Observed;
 use crate::pod::sockets::PodSockets;
 use crate::spec::HttpProbe;
+use crate::text::chain;
 
 /// How long the body of a bad answer is waited for, at most: the verdict is known without it.
 const BODY_PATIENCE: Duration = Duration::from_secs(1);

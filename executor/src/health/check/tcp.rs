@@ -7,10 +7,11 @@ use nix::errno::Errno;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::Miss;
-use super::describe::{io_text, socket_address};
+use super::describe::socket_address;
 use crate::health::Observed;
 use crate::pod::sockets::PodSockets;
 use crate::spec::Address;
+use crate::text::io_text;
 
 pub(super) async fn check(address: Address, sockets: &PodSockets) -> Result<Observed, Miss> {
     match connect(address, sockets).await {

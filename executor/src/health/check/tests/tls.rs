@@ -101,7 +101,7 @@ fn a_bad_file_is_named_with_what_is_wrong_with_it() {
     };
 
     std::fs::write(&bad, "no PEM").expect("write");
-    assert!(error(&authority_of(&bad), None).ends_with("no certificate in it"));
+    assert!(error(&authority_of(&bad), None).ends_with("no PEM certificate in it"));
     error(&ProbeTrust::Anybody, Some((certificate.clone(), bad.clone())));
 
     std::fs::write(&bad, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("write");
