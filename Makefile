@@ -25,13 +25,14 @@ check: setup ## formatting, lints, documentation
 
 test: rig ## all tests
 	kubernetes/build $(KUBERNETES) etcd etcdctl
+	cargo build --workspace --locked
 	cargo test --workspace --locked
 
 up: rig kubernetes build ## a Kubernetes cluster on this machine, on a real Mesos
 	exec cargo run --release --locked -q -p kube-executor-tests --bin up
 
-bench: build ## measure
-	cargo bench --workspace --locked
+bench: rig build ## measure
+	cargo run --release --locked -q -p kube-executor-tests --bin bench
 
 soak: rig build ## run for long, with things failing
 	cargo test --workspace --release --locked -- --ignored soak

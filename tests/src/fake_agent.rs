@@ -53,6 +53,8 @@ pub struct Options {
     pub acknowledge: Acknowledge,
     /// The executor's id.
     pub executor_id: String,
+    /// The id of the executor's container: cgroups are named after it, so no two tests may share one.
+    pub container_id: String,
     /// `ExecutorInfo.data`: the JSON of `PodSettings`.
     pub executor_data: Option<Vec<u8>>,
     /// What the framework can handle.
@@ -70,6 +72,7 @@ impl Default for Options {
             shutdown_grace_period: Duration::from_secs(5),
             acknowledge: Acknowledge::All,
             executor_id: "executor-1".to_owned(),
+            container_id: format!("container-{}", uuid::Uuid::new_v4()),
             executor_data: None,
             capabilities: vec![Capability::TaskKillingState, Capability::PartitionAware],
         }

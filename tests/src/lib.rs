@@ -9,6 +9,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`fake_agent`] | the agent's side of the executor API, scripted, for faults that cannot be staged |
+//! | [`pod`] | the executor as a process on a fake agent of its own, and tasks in few words |
 //! | [`rig`] | a real Mesos master and agent in a folder of their own |
 //! | [`framework`] | a framework over the v1 scheduler API |
 //! | [`log`] | what a framework has heard, to wait on |
@@ -17,15 +18,24 @@
 //! | [`marks`] | what tells a test's processes and cgroups from everybody else's |
 //! | [`cgroups`] | the cgroups of all hierarchies, found by name, emptied and removed |
 //! | [`leftovers`] | the check for the end of every test |
+//! | [`child`] | an executor as a child of the test, for a fake agent |
+//! | [`golden`] | golden files: what differs from run to run has names in them |
 //! | [`http`] | one request on a connection of its own |
 //! | [`pki`] | certificates and keys |
+//! | [`process`] | a process, named for all time |
+//! | [`stage`] | a rig, a framework, and the check at the end, for a story |
+//! | [`tap`] | a proxy between executor and agent that keeps what both say |
 //! | [`kubernetes`] | etcd and kube-apiserver as tasks, and kubectl |
 //! | [`up`] | `make up`, told while it happens |
+//! | [`mod@bench`] | `make bench`: what is measured, and how |
 
+pub mod bench;
 pub mod cgroups;
+pub mod child;
 pub mod describe;
 pub mod fake_agent;
 pub mod framework;
+pub mod golden;
 pub mod http;
 pub mod kubernetes;
 pub mod leftovers;
@@ -33,5 +43,9 @@ pub mod log;
 pub mod marks;
 pub mod offers;
 pub mod pki;
+pub mod pod;
+pub mod process;
 pub mod rig;
+pub mod stage;
+pub mod tap;
 pub mod up;

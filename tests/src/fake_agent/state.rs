@@ -86,7 +86,7 @@ impl Shared {
                 id: Some(AgentId::new(AGENT_ID)),
                 port: None,
             },
-            container_id: Some(ContainerId::new("container-1")),
+            container_id: Some(ContainerId::new(options.container_id.clone())),
         };
         let state = State {
             executor_id,
