@@ -16,7 +16,7 @@ kubernetes: setup ## build Kubernetes and etcd (the first time: a quarter of an 
 	kubernetes/build $(KUBERNETES)
 
 build: setup ## build the programs, optimised
-	cargo build --release --locked
+	cargo build --release --locked -p kube-executor -p kube-executor-tests
 
 check: setup ## formatting, lints, documentation
 	cargo fmt --all --check
@@ -34,8 +34,10 @@ up: rig kubernetes build ## a Kubernetes cluster on this machine, on a real Meso
 bench: rig build ## measure
 	cargo run --release --locked -q -p kube-executor-tests --bin bench
 
-soak: rig build ## run for long, with things failing
-	cargo test --workspace --release --locked -- --ignored soak
+soak: rig ## all tests, ROUNDS times in a row (20 if not given), up to the first failure
+	kubernetes/build $(KUBERNETES) etcd etcdctl
+	cargo build --workspace --locked
+	for round in $$(seq $(or $(ROUNDS),20)); do echo "round $$round"; cargo test --workspace --locked -q || exit 1; done
 
 clean: ## remove what cargo built here; the cache of Kubernetes and Mesos stays
 	cargo clean

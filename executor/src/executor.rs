@@ -4,9 +4,12 @@
 //!  sweep | subscribe -> SUBSCRIBED: ids, pod settings -> cgroups, lease, pod, publisher -> driver runs -> end, lease released
 //! ```
 
+use std::fs::{self, DirBuilder};
 use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
@@ -43,6 +46,7 @@ pub async fn serve(flags: &Flags, environment: AgentEnvironment) -> anyhow::Resu
     raise_open_files();
     nix::sys::prctl::set_child_subreaper(true).context("become the reaper of the pod's init")?;
     let terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    open_folders(flags, &environment)?;
     let state = flags.state.clone();
     let sweeping = tokio::task::spawn_blocking(move || sweep(&state));
     let config = SessionConfig::new(&environment).context("use the TLS files that the environment names")?;
@@ -86,6 +90,22 @@ pub fn sweep(state: &Path) -> SweepReport {
         // Other pod instances of the cluster may live: the last one takes the bridge with it.
         removed.map(drop).map_err(|error| error.to_string())
     })
+}
+
+/// Tasks of other users get to their sandbox and their data, though not to what lies beside these: the state folder is
+/// made for all, and the executor's sandbox, which an agent makes for its user alone, may be passed through.
+fn open_folders(flags: &Flags, environment: &AgentEnvironment) -> anyhow::Result<()> {
+    let state = &flags.state;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(state)
+        .with_context(|| format!("create {}", state.display()))?;
+    let sandbox = &environment.sandbox;
+    let context = || format!("let other users pass through {}", sandbox.display());
+    let mut permissions = fs::metadata(sandbox).with_context(context)?.permissions();
+    permissions.set_mode(permissions.mode() | 0o001);
+    fs::set_permissions(sandbox, permissions).with_context(context)
 }
 
 /// Keeps the host's cache of fetched files within its bounds, once in an executor's life.
@@ -150,6 +170,7 @@ impl Made {
             cgroups: cgroups.into(),
             cache: Cache::open(&flags.state, fetch::Options::default())
                 .context("open the cache of fetched files")?,
+            checks: AtomicU64::new(0),
             logged: Arc::default(),
             sandbox: environment.sandbox.clone(),
             data: data_folder(&flags.state, environment, &pod),

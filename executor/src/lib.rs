@@ -10,7 +10,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`executor`] | one executor from start to end: everything below put together |
-//! | [`config`], [`log`] | its own flags; its log |
+//! | [`config`], [`variables`], [`log`] | its own flags; the environment it was given; its log |
 //! | [`spec`] | a task and a pod as their framework described them, checked once |
 //! | [`agent`] | the executor API: connection, subscription, updates until they are acknowledged |
 //! | [`supervisor`] | the only place that decides: a pure state machine and the loop that runs its effects |
@@ -46,4 +46,5 @@ pub mod supervisor;
 pub mod sweep;
 pub mod text;
 pub mod tls;
+pub mod variables;
 pub mod watched;

@@ -1,20 +1,22 @@
 //! `kube-executor`: configuration, set-up, run, drain, exit code. Everything else is in the library.
-#![expect(unsafe_code, reason = "a token is taken out of the environment while there is one thread")]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use kube_executor::agent::environment::{AgentEnvironment, Variables};
+use kube_executor::agent::environment::AgentEnvironment;
 use kube_executor::config::Flags;
-use kube_executor::{executor, host, log, pod};
+use kube_executor::{executor, host, log, pod, variables};
 
+/// Threads for file operations. A launch of 1,000 tasks has 1,000 of these waiting; more threads would only cost memory.
+const BLOCKING_THREADS: usize = 16;
 /// sysexits(3): the command line or the environment is wrong.
 const EX_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(pod::init::ARGUMENT) {
-        return pod::init::main(arguments.next().as_deref() == Some(pod::init::OWN_NETWORK));
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|one| one == pod::init::ARGUMENT) {
+        return pod::init::main(arguments.next().is_some_and(|one| one == pod::init::OWN_NETWORK));
     }
     let flags = Flags::parse();
     log::start(&flags);
@@ -32,10 +34,7 @@ fn main() -> ExitCode {
         log::print(&report.to_string());
         return if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let variables: Variables = std::env::vars().collect();
-    // SAFETY: there is no other thread yet that could read the environment.
-    unsafe { std::env::remove_var("MESOS_EXECUTOR_AUTHENTICATION_TOKEN") };
-    match AgentEnvironment::parse(&variables) {
+    match AgentEnvironment::parse(&variables::take()) {
         Ok(environment) => run(&flags, environment),
         Err(error) => {
             tracing::error!(%error, "a Mesos agent starts this program; by hand, see --help");
@@ -45,7 +44,11 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags, environment: AgentEnvironment) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(Duration::from_secs(1))
+        .build();
     let ended = runtime
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(executor::serve(flags, environment)));

@@ -28,6 +28,8 @@ use crate::marks::Marks;
 
 /// Between two looks at what nobody announces.
 const PAUSE: Duration = Duration::from_millis(5);
+/// The state folder in the test's own: executors make it.
+const STATE: &str = "lib/kube-executor";
 /// What executors find programs with.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -61,19 +63,20 @@ impl Pod {
         let agent = FakeAgent::start(options).await;
         let sandbox = agent.sandbox();
         let folder = sandbox.parent().expect("a sandbox in a folder");
-        for folder in [folder, &sandbox, state.path()] {
-            // As an agent's folders are: tasks of other users get in.
-            fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("open a folder to all users");
+        // Temporary folders are for one user, those above an agent's or a state folder are not; an agent's sandbox is 0750.
+        for (folder, mode) in [(folder, 0o755), (state.path(), 0o755), (&sandbox, 0o750)] {
+            fs::set_permissions(folder, Permissions::from_mode(mode)).expect("set the mode of a folder");
         }
+        let state_folder = state.path().join(STATE);
         let marks = Marks::new();
         marks.add_folder(folder);
-        marks.add_state(state.path());
+        marks.add_state(&state.path().join(STATE));
         marks.add_container(&container);
         let leftovers = Leftovers::before(&marks);
         let log = File::create(folder.join("executor.log")).expect("make a log for the executor");
         let child = Command::new(built_executor().expect("a built executor"))
             .arg("--state")
-            .arg(state.path())
+            .arg(&state_folder)
             .args(arguments)
             .env_clear()
             .envs(agent.environment())
@@ -142,7 +145,12 @@ impl Pod {
         self.agent.sandbox().join(name)
     }
 
-    /// The executor's state folder.
+    /// The executor's state folder, which it has made.
+    pub fn state_folder(&self) -> PathBuf {
+        self.state.path().join(STATE)
+    }
+
+    /// The folder that holds the executor's state folder.
     pub fn state(&self) -> &Arc<TempDir> {
         &self.state
     }

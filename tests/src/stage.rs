@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,6 +63,15 @@ impl Stage {
         let framework = Framework::subscribe(rig.master(), options).await.expect("a framework");
         let program = Program::kube_executor(&built_executor().expect("an executor"), &state);
         Self { framework, rig, program, leftovers }
+    }
+
+    /// Lets all users pass through the temporary folder that everything is in.
+    ///
+    /// # Panics
+    /// It is not there.
+    pub fn open_to_all(&self) {
+        fs::set_permissions(self.rig.folder(), fs::Permissions::from_mode(0o755))
+            .expect("open the rig's folder");
     }
 
     /// How its executors are started.

@@ -460,3 +460,17 @@ async fn a_real_etcd_serves_is_ended_inside_its_pod_and_keeps_its_data() {
     }
     stage.end().await;
 }
+
+#[tokio::test]
+async fn a_task_of_another_user_reaches_its_sandbox_and_its_data_below_a_real_agent_s_folders() {
+    let stage = Stage::start().await;
+    // The temporary folder of the test is for one user; what the agent makes below it is left as it is.
+    stage.open_to_all();
+    let pod = stage.pod("user-0");
+    let text = r#"test "$(id -un)" = nobody && touch "$MESOS_SANDBOX/x" "$KUBE_EXECUTOR_DATA/x""#;
+    let mut task = shell_task("user-0-task", text);
+    task.command.as_mut().expect("a command").user = Some("nobody".to_owned());
+    let task = stage.run(&pod, task).await;
+    assert_eq!(stage.ended(&task).await.state.known(), Some(Finished));
+    stage.end().await;
+}

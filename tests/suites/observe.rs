@@ -37,7 +37,7 @@ async fn metrics_are_on_a_unix_socket_and_on_the_port_that_was_asked_for() {
     .await;
     pod.launch(Task::idle("a").settings(&json!({"pids": 10})));
     pod.wait("a", Running).await;
-    let folder = std::fs::read_dir(pod.state().path().join("run")).expect("list the run folder");
+    let folder = std::fs::read_dir(pod.state_folder().join("run")).expect("list the run folder");
     let socket = folder.flatten().map(|one| one.path().join("metrics.sock")).find(|path| path.exists());
     let by_socket =
         get(UnixStream::connect(socket.expect("a socket")).await.expect("connect to the socket"), "/metrics")

@@ -228,3 +228,58 @@ async fn a_pod_s_init_is_process_1_and_reaps_orphans() {
     assert!(output.lines().count() <= 4, "{output}");
     pod.end().await;
 }
+
+#[tokio::test]
+async fn a_task_of_another_user_has_its_sandbox_and_its_data_to_itself() {
+    let pod = Pod::start().await;
+    let text = r#"touch "$MESOS_SANDBOX/here" "$KUBE_EXECUTOR_DATA/there"
+        stat -c '%U %a' "$KUBE_EXECUTOR_DATA"; ls "$MESOS_DIRECTORY" 2>/dev/null; echo; echo more >> "$MESOS_SANDBOX/stdout""#;
+    let output = output_of(&pod, "a", Task::shell("a", text).command("user", json!("nobody"))).await;
+    assert_eq!(output, "nobody 700\n\nmore\n", "its own are open to it, the executor's cannot be listed");
+    pod.end().await;
+}
+
+#[tokio::test]
+async fn the_token_is_in_no_environment_not_even_the_executor_s_own() {
+    let token = "a-token-that-nobody-may-see";
+    let pod = Pod::with(Options { token: Some(token.to_owned()), ..Options::default() }, &[]).await;
+    pod.launch(Task::idle("a"));
+    pod.wait("a", Running).await;
+    let processes = [pod.process(), u32::try_from(pod.init()).expect("a process id")].into_iter();
+    for process in processes.chain(pod.processes_of("a").into_iter().filter_map(|pid| pid.try_into().ok())) {
+        let environment = read(format!("/proc/{process}/environ").as_ref());
+        assert!(!environment.contains(token), "process {process}");
+    }
+    assert!(read(format!("/proc/{}/environ", pod.process()).as_ref()).contains("MESOS_FRAMEWORK_ID"));
+    pod.end().await;
+}
+
+#[tokio::test]
+async fn a_higher_oom_score_takes_effect_and_what_the_machine_refuses_is_the_task_s_failure() {
+    let pod = Pod::start().await;
+    let score = |id: &str, score: i32| {
+        Task::shell(id, "cat /proc/self/oom_score_adj").settings(&json!({"oom_score_adj": score}))
+    };
+    assert_eq!(output_of(&pod, "raised", score("raised", 500)).await, "500\n");
+    let rlimits = json!({"rlimits": {"nofile": {"soft": 1024, "hard": 1 << 20}}});
+    let more = Task::shell("more", "ulimit -Hn").settings(&rlimits);
+    if may_use_resources() {
+        eprintln!("skipped: with CAP_SYS_RESOURCE the machine refuses neither");
+        return pod.end().await;
+    }
+    for (id, task, step) in [
+        ("lowered", score("lowered", -500), "write -500 to /proc/self/oom_score_adj"),
+        ("more", more, "set resource limit 7 to 1024 of at most 1048576"),
+    ] {
+        pod.launch(task);
+        let status = pod.wait(id, Failed).await;
+        assert!(message(&status).contains(step), "{}", message(&status));
+    }
+    pod.end().await;
+}
+
+/// Whether this process has CAP_SYS_RESOURCE.
+fn may_use_resources() -> bool {
+    let status = read("/proc/self/status".as_ref());
+    u64::from_str_radix(line(&status, "CapEff:"), 16).is_ok_and(|mask| mask & (1 << 24) != 0)
+}

@@ -339,6 +339,7 @@ async fn an_unanswered_subscribe_is_given_up_and_made_again() {
     agent.script_subscribes([Reply::Silence]);
     let mut config = config(&agent.environment());
     config.limits.subscribe = Duration::from_millis(100);
+    config.limits.resubscribe = Duration::from_millis(100);
     let (_session, mut events) = Session::start(config);
     assert!(matches!(next(&mut events).await, AgentEvent::Subscribed(_)));
     assert_eq!(agent.log().calls_of(CallType::Subscribe).count(), 2);

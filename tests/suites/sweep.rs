@@ -35,7 +35,7 @@ async fn the_death_of_an_executor_ends_its_pod_and_a_sweep_removes_the_rest() {
     assert!(!cgroups(&pod.cgroup_base()).is_empty(), "nobody has removed the cgroups yet");
     let sweep = || {
         let program = built_executor().expect("a built executor");
-        let output = Command::new(program).arg("--sweep").arg("--state").arg(pod.state().path()).output();
+        let output = Command::new(program).arg("--sweep").arg("--state").arg(pod.state_folder()).output();
         let output = output.expect("run the sweep");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()

@@ -40,6 +40,8 @@ pub struct SessionConfig {
 pub struct SessionLimits {
     /// From the start of an attempt to SUBSCRIBED.
     pub subscribe: Duration,
+    /// The same once there was a subscription: an agent that came back gives its executors 2 s, attempts must be closer.
+    pub resubscribe: Duration,
     /// From the start of any other call to its answer.
     pub call: Duration,
     /// Between our own HEARTBEATs.
@@ -58,6 +60,7 @@ impl Default for SessionLimits {
     fn default() -> Self {
         Self {
             subscribe: Duration::from_secs(5),
+            resubscribe: Duration::from_millis(1500),
             call: Duration::from_secs(5),
             heartbeat: Duration::from_secs(30 * 60),
             silence: Duration::from_secs(75 * 60),

@@ -115,7 +115,8 @@ impl Pod {
             tracing::error!(error, "end the pod's init");
         }
         drop(self.requests);
-        if let Ok(ended) = watched::readable(self.pidfd) {
+        // A copy: the owner task watches the descriptor itself.
+        if let Ok(ended) = self.pidfd.try_clone().and_then(|copy| watched::readable(Arc::new(copy))) {
             let _ = ended.readable().await;
         }
     }

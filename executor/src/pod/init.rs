@@ -192,8 +192,10 @@ fn become_task(request: &Spawn, stdio: &[OwnedFd], tasks: &[OwnedFd]) -> io::Res
 fn reset_signals() -> io::Result<()> {
     SigSet::empty().thread_set_mask()?;
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: SIG_DFL runs no code of ours. Rust ignores SIGPIPE, and an ignored signal stays so over execve.
-    unsafe { sigaction(Signal::SIGPIPE, &default) }?;
+    for signal in Signal::iterator().filter(|one| !matches!(one, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: SIG_DFL runs no code of ours. An ignored signal (SIGPIPE by Rust, SIGHUP by nohup) stays so over execve.
+        unsafe { sigaction(signal, &default) }?;
+    }
     Ok(())
 }
 

@@ -49,6 +49,11 @@ impl Keeper {
         Ok(current.insert(living).clone())
     }
 
+    /// The living pod, if there is one; a check does not start it.
+    pub async fn current(&self) -> Option<Living> {
+        self.current.lock().await.as_ref().filter(|living| !living.pod.has_ended()).cloned()
+    }
+
     /// Ends the pod, if it lives: its processes and its link are gone when this returns.
     pub async fn end(&self) {
         let Some(Living { pod, joined, .. }) = self.current.lock().await.take() else {

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
@@ -23,19 +23,18 @@ pub struct TaskCommands {
     workplace: Arc<Workplace>,
     spec: Arc<TaskSpec>,
     place: Place,
-    count: AtomicU64,
 }
 
 impl TaskCommands {
     /// Runs the check commands of this task.
     pub fn new(workplace: Arc<Workplace>, spec: Arc<TaskSpec>, place: Place) -> Self {
-        Self { workplace, spec, place, count: AtomicU64::new(0) }
+        Self { workplace, spec, place }
     }
 }
 
 impl RunCommand for TaskCommands {
     fn run(&self, command: &Command, environment: &[(String, String)]) -> RunningCommand {
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let number = self.workplace.checks.fetch_add(1, Ordering::Relaxed);
         let name = CgroupName::task(&self.spec.id).child(&format!("check-{number}"));
         let request = self.workplace.spawn_request(&self.spec, &self.place, command, environment);
         let (waiting, dropped) = oneshot::channel::<()>();
@@ -78,7 +77,7 @@ async fn run_in(
     let (reader, stdio) = output_pipe().map_err(|error| format!("open its output: {error}"))?;
     request.into_cgroup = entry.into.is_some();
     let descriptors = stdio.into_iter().chain(entry.into).chain(entry.tasks).collect();
-    let living = workplace.pod.living().await.map_err(|error| error.to_string())?;
+    let living = workplace.pod.current().await.ok_or("the pod ended")?;
     let child = living.pod.spawn(request, descriptors).await.map_err(|error| error.to_string())?;
     let mut output = Vec::new();
     let mut reader = Receiver::from_owned_fd(reader).map_err(|error| error.to_string())?.take(OUTPUT);

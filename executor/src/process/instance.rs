@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesos::common::TaskId;
+use rustix::fs::{Gid, Uid, fchown};
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::output::{Finish, Output, RotatedFile, Totals};
@@ -196,7 +199,7 @@ impl Run {
         }
         let out_of_memory = limit.filter(|_| killed() > seen);
         self.tell(Progress::Exited(Exit { status, out_of_memory })).await;
-        self.clear_leftovers(&name);
+        self.clear_leftovers(name).await;
         for output in outputs {
             if output.finish(DRAIN).await == Finish::StillOpen {
                 tracing::warn!(task = %self.spec.id, "its output is still held open by a process it left");
@@ -204,12 +207,24 @@ impl Run {
         }
     }
 
-    fn clear_leftovers(&self, name: &CgroupName) {
-        let left = |pids: Vec<i32>| self.spec.kill_mode == KillMode::Cgroup && !pids.is_empty();
-        if self.workplace.cgroups.processes(name).is_ok_and(left)
-            && let Err(error) = self.workplace.cgroups.kill(name)
-        {
-            tracing::error!(task = %self.spec.id, %error, "kill what an ended process left");
+    /// Ends what the process left in its cgroup, if its task wants that. Waited for: a restart comes into the same cgroup.
+    async fn clear_leftovers(&self, name: CgroupName) {
+        if self.spec.kill_mode == KillMode::Process {
+            return;
+        }
+        let cgroups = self.workplace.cgroups.clone();
+        let cleared = tokio::task::spawn_blocking(move || match cgroups.processes(&name)?.is_empty() {
+            true => Ok(()),
+            false => cgroups.kill(&name),
+        });
+        match cleared.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(task = %self.spec.id, %error, "kill what an ended process left")
+            }
+            Err(error) => {
+                tracing::error!(task = %self.spec.id, %error, "look for what an ended process left")
+            }
         }
     }
 }
@@ -303,23 +318,18 @@ impl Streams {
         files: Vec<RotatedFile>,
         totals: &Arc<Totals>,
     ) -> io::Result<Self> {
-        let window =
-            nix::pty::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-        let pair = nix::pty::openpty(&window, None)?;
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        unlockpt(&master)?;
+        let slave =
+            ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        let window = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&slave, window)?;
         let owner = place.owner();
-        rustix::fs::fchown(
-            pair.slave.as_fd(),
-            Some(rustix::fs::Uid::from_raw(owner.uid)),
-            Some(rustix::fs::Gid::from_raw(owner.gid)),
-        )?;
-        rustix::io::fcntl_setfd(&pair.master, rustix::io::FdFlags::CLOEXEC)?;
-        rustix::io::fcntl_setfd(&pair.slave, rustix::io::FdFlags::CLOEXEC)?;
-        let outputs = files
-            .into_iter()
-            .take(1)
-            .map(|file| Output::start(pair.master.try_clone()?, file, totals.clone()));
+        fchown(&slave, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
+        let outputs =
+            files.into_iter().take(1).map(|file| Output::start(master.try_clone()?, file, totals.clone()));
         let outputs = outputs.collect::<io::Result<_>>()?;
-        let stdio = [pair.slave.try_clone()?, pair.slave.try_clone()?, pair.slave];
+        let stdio = [slave.try_clone()?, slave.try_clone()?, slave];
         Ok(Self { stdio, outputs })
     }
 }

@@ -1,8 +1,12 @@
 //! What the processes of one executor share: the pod, cgroups, folders, and what Mesos tasks expect in their environment.
 
 use std::collections::HashSet;
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use nix::unistd::{Gid, Uid, chown};
@@ -27,6 +31,8 @@ pub struct Workplace {
     pub cgroups: Arc<dyn Manager>,
     /// Fetched files, shared by the host.
     pub cache: Cache,
+    /// How many check commands there were: no two ever share a cgroup, however long the clearing of one takes.
+    pub checks: AtomicU64,
     /// What became of the output of all tasks.
     pub logged: Arc<Totals>,
     /// The executor's sandbox: a task's own is `tasks/<task id>` in it.
@@ -65,12 +71,9 @@ impl Workplace {
         let person = account::look_up(&spec.identity)?;
         let sandbox = self.sandbox.join("tasks").join(CgroupName::task(&spec.id).as_str());
         let place = Place { sandbox, person };
-        for folder in [&place.sandbox, &self.data_folder(spec)] {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| format!("create {}: {error}", folder.display()))?;
-            let Owner { uid, gid } = place.owner();
-            chown(folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .map_err(|errno| format!("give {} to user {uid}: {errno}", folder.display()))?;
+        // Others may look at the output of a task, not at its data.
+        for (folder, mode) in [(&place.sandbox, 0o755), (&self.data_folder(spec), 0o700)] {
+            make_folder(folder, mode, place.owner())?;
         }
         Ok(place)
     }
@@ -193,6 +196,19 @@ fn remove_tree(folder: &Path) -> std::io::Result<()> {
         }
     }
     std::fs::remove_dir(folder)
+}
+
+fn make_folder(folder: &Path, mode: u32, Owner { uid, gid }: Owner) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("create {}: {error}", folder.display());
+    if let Some(parent) = folder.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    match DirBuilder::new().mode(mode).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
+        _ => {}
+    }
+    chown(folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        .map_err(|errno| format!("give {} to user {uid}: {errno}", folder.display()))
 }
 
 fn clear_once(cgroups: &dyn Manager, name: &CgroupName, mode: KillMode) -> Result<(), CgroupError> {

@@ -145,8 +145,11 @@ impl Driver {
             }
         };
         let last_updates = policy::last_updates(self.shutdown_grace_period);
-        let within = told_to_end.map_or(LAST_UPDATES, |since| last_updates.saturating_sub(since.elapsed()));
-        self.workplace.pod.end().await;
+        let until = told_to_end.map_or(Instant::now() + LAST_UPDATES, |since| since + last_updates);
+        if tokio::time::timeout_at(until, self.workplace.pod.end()).await.is_err() {
+            tracing::error!("processes of the pod do not end; they are left to the agent and the next sweep");
+        }
+        let within = until.saturating_duration_since(Instant::now());
         let clearing = async { while self.clearing.join_next().await.is_some() {} };
         let (unacknowledged, _) =
             tokio::join!(self.session.drain(within), tokio::time::timeout(within, clearing));
@@ -303,9 +306,7 @@ impl Driver {
     }
 
     async fn start_checks(&mut self, id: &TaskId, checks: &[usize]) {
-        let Ok(living) = self.workplace.pod.living().await else {
-            return;
-        };
+        let Some(living) = self.workplace.pod.current().await else { return };
         let Some(task) = self.tasks.get_mut(id) else {
             return;
         };
@@ -338,9 +339,17 @@ impl Driver {
     }
 
     async fn publish(&mut self, status: &Status) {
+        let from = self.publisher.latest(&status.id);
+        let wire = self.publisher.publish(status);
+        let understood = status.state != TaskState::Killing || self.understands == Understands::All;
+        if understood && self.session.updates().send(wire).await.is_err() {
+            tracing::error!(task = %status.id, "the session with the agent has ended");
+        }
+        // The agent hears of it before the log does.
+        tokio::task::yield_now().await;
         tracing::info!(
             task = %status.id,
-            from = self.publisher.latest(&status.id).map(tracing::field::display),
+            from = from.map(tracing::field::display),
             to = %status.state,
             cause = status.message.as_deref(),
             reason = status.reason.map(tracing::field::display),
@@ -349,13 +358,6 @@ impl Driver {
             restarts = status.restarts,
             "transition"
         );
-        let wire = self.publisher.publish(status);
-        if status.state == TaskState::Killing && self.understands == Understands::NoKilling {
-            return;
-        }
-        if self.session.updates().send(wire).await.is_err() {
-            tracing::error!(task = %status.id, "the session with the agent has ended");
-        }
     }
 
     fn release(&mut self, id: &TaskId) {

@@ -63,6 +63,7 @@ impl Supervisor {
                     let grace = grace.unwrap_or(task.spec.grace_period);
                     task.kill(KillCause::Requested, grace, Begin::Now, now, &mut effects);
                 }
+                self.shorten_kills(now, &mut effects);
             }
             Event::Shutdown { within } => self.shutdown(within, now, &mut effects),
             Event::Outstanding(count) => self.outstanding = count,
@@ -152,6 +153,25 @@ impl Supervisor {
         };
         for task in self.tasks.values_mut() {
             task.kill(KillCause::Shutdown, task.spec.grace_period, Begin::AfterDependents, now, effects);
+        }
+        self.shorten_kills(now, effects);
+    }
+
+    /// While everything ends, a kill that is under way has no more time than one that begins now.
+    fn shorten_kills(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let Life::Stopping { deadline } = self.life else { return };
+        let asked: Vec<TaskId> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.deadline().is_some())
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in asked {
+            let tiers = self.tiers_below(&id, &mut BTreeSet::new());
+            if let Some(task) = self.tasks.get_mut(&id) {
+                let most = policy::shutdown_grace(Duration::MAX, deadline.since(now), tiers);
+                task.shorten_kill(now.after(most), now, effects);
+            }
         }
     }
 
@@ -310,4 +330,37 @@ fn refused(id: &TaskId, state: TaskState, reason: Option<Reason>, message: &str)
         ready: None,
         restarts: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::a_task;
+    use super::super::{Instance, ProcessEvent};
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_shutdown_shortens_a_kill_under_way_so_that_what_it_depends_on_has_its_own_time() {
+        let mut supervisor = Supervisor::new(SECOND, 0);
+        let below = a_task("below", "below");
+        let mut above = a_task("above", "above");
+        above.depends_on = vec![below.name.clone()];
+        above.grace_period = 60 * SECOND;
+        let now = Moment::default();
+        supervisor
+            .handle(Event::Launch([below, above].map(|spec| Launched::Valid(Box::new(spec))).into()), now);
+        for id in ["below", "above"] {
+            let event = ProcessEvent::Started;
+            supervisor.handle(Event::Process { id: TaskId::new(id), instance: Instance(1), event }, now);
+        }
+        supervisor.handle(Event::Kill { id: TaskId::new("above"), grace: None }, now);
+        assert_eq!(supervisor.deadline(), Some(now.after(60 * SECOND)));
+        supervisor.handle(Event::Shutdown { within: 4 * SECOND }, now);
+        assert_eq!(
+            supervisor.deadline(),
+            Some(now.after(2 * SECOND)),
+            "half of the time is for the one below"
+        );
+    }
 }

@@ -319,6 +319,14 @@ impl Task {
         }
     }
 
+    /// Brings SIGKILL forward to this moment, if SIGTERM was sent.
+    pub fn shorten_kill(&mut self, until: Moment, now: Moment, effects: &mut Vec<Effect>) {
+        if let State::Killing(Killing { stage: Stage::Asked { deadline }, .. }) = &mut self.state {
+            *deadline = (*deadline).min(until);
+            self.tick(now, effects);
+        }
+    }
+
     fn proceed(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let State::Killing(killing) = &mut self.state else {
             return;

@@ -40,10 +40,11 @@ impl Worker {
     pub(super) fn subscribe(&mut self) {
         let (body, snapshot) = self.outbox.subscribe_body();
         let call = encode(&Call { subscribe: Some(body), ..self.empty_call(CallType::Subscribe) });
+        let limits = self.config.limits;
         let limits = Limits {
-            opening: self.config.limits.subscribe,
-            silence: self.config.limits.silence,
-            record: self.config.limits.record,
+            opening: if self.subscribed_before { limits.resubscribe } else { limits.subscribe },
+            silence: limits.silence,
+            record: limits.record,
         };
         let attempt = Box::pin(subscribe(self.address.clone(), call, limits));
         self.link = Link::Subscribing { attempt, snapshot };
