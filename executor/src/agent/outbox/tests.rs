@@ -212,6 +212,9 @@ impl Model {
                 self.pushed.push((uuid, status.clone()));
                 self.dropped.extend(outbox.push(status).unwrap());
             }
+            // The desk has one call at a time. It asks for no other while that of an update is under way which a SUBSCRIBE
+            // told as well, so that its acknowledgement came first.
+            Step::Next if self.flying.is_some_and(|uuid| self.acknowledged.contains(&uuid)) => {}
             Step::Next => {
                 let Some((uuid, status)) = outbox.next() else {
                     return;
