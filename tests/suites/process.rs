@@ -233,7 +233,7 @@ async fn a_pod_s_init_is_process_1_and_reaps_orphans() {
 async fn a_task_of_another_user_has_its_sandbox_and_its_data_to_itself() {
     let pod = Pod::start().await;
     let text = r#"touch "$MESOS_SANDBOX/here" "$KUBE_EXECUTOR_DATA/there"
-        stat -c '%U %a' "$KUBE_EXECUTOR_DATA"; ls "$MESOS_DIRECTORY" 2>/dev/null; echo; echo more >> "$MESOS_SANDBOX/stdout""#;
+        stat -c '%U %a' "$KUBE_EXECUTOR_DATA"; ls "$MESOS_DIRECTORY" 2>/dev/null; echo; : >> "$MESOS_SANDBOX/stdout" && echo more"#;
     let output = output_of(&pod, "a", Task::shell("a", text).command("user", json!("nobody"))).await;
     assert_eq!(output, "nobody 700\n\nmore\n", "its own are open to it, the executor's cannot be listed");
     pod.end().await;

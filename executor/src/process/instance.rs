@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::output::{Finish, Output, RotatedFile, Totals};
 use super::signal;
-use super::workplace::{Place, Workplace, output_path};
+use super::workplace::{Place, Workplace};
 use crate::cgroup::{CgroupName, Entry};
 use crate::fetch::fetch;
 use crate::health::Report;
@@ -276,7 +276,7 @@ fn make(workplace: &Workplace, spec: &TaskSpec) -> Result<Ready, String> {
     let entry = workplace.cgroups.entry(&name).map_err(|error| error.to_string())?;
     let streams: &[&str] = if spec.terminal.is_some() { &["stdout"] } else { &["stdout", "stderr"] };
     let files = streams.iter().map(|stream| {
-        let path = output_path(&place.sandbox, stream);
+        let path = place.sandbox.join(stream);
         RotatedFile::create(&path, spec.log, place.owner())
             .map_err(|error| format!("create {}: {error}", path.display()))
     });

@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid, chown};
 
 use super::account::{self, Person};
 use super::output::Totals;
-use crate::cgroup::{CgroupError, CgroupName, Manager};
+use crate::cgroup::{CgroupError, CgroupName, Manager, tree};
 use crate::fetch::Cache;
 use crate::pod::keeper::Keeper;
 use crate::pod::protocol::Spawn;
@@ -112,11 +112,8 @@ impl Workplace {
     /// Removes the base of the cgroups, and those of tasks whose processes lived on until the pod's end.
     pub fn remove_base(&self) {
         for folder in self.cgroups.base_folders() {
-            match remove_tree(&folder) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(folder = %folder.display(), %error, "left to the next sweep");
-                }
-                _ => {}
+            if let Err(error) = tree::remove(&folder) {
+                tracing::warn!(%error, "left to the next sweep");
             }
         }
     }
@@ -187,17 +184,6 @@ fn last_of_each(mut environment: Vec<(String, String)>) -> Vec<(String, String)>
     environment
 }
 
-/// Removes a cgroup and those below it; the files in them go by themselves.
-fn remove_tree(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        }
-    }
-    std::fs::remove_dir(folder)
-}
-
 fn make_folder(folder: &Path, mode: u32, Owner { uid, gid }: Owner) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("create {}: {error}", folder.display());
     if let Some(parent) = folder.parent() {
@@ -216,9 +202,4 @@ fn clear_once(cgroups: &dyn Manager, name: &CgroupName, mode: KillMode) -> Resul
         cgroups.kill(name)?;
     }
     cgroups.remove(name)
-}
-
-/// The path of the file that holds a task's stdout or stderr.
-pub fn output_path(sandbox: &Path, stream: &str) -> PathBuf {
-    sandbox.join(stream)
 }
