@@ -3,10 +3,7 @@
 
 use std::ffi::CString;
 
-use crate::agent::environment::Variables;
-
-/// The variable whose value nobody else may see: the executor's token.
-const SECRET: &str = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN";
+use crate::agent::environment::{TOKEN, Variables};
 
 /// Reads all variables, and erases the secret one: from the environment that children would inherit, and from the memory
 /// that `/proc/<pid>/environ` shows. A variable that is not UTF-8 is left out, as none of Mesos's is.
@@ -22,7 +19,7 @@ pub fn take() -> Variables {
 }
 
 fn erase() {
-    let Ok(name) = CString::new(SECRET) else { return };
+    let Ok(name) = CString::new(TOKEN) else { return };
     // SAFETY: this process has one thread, so nobody changes the environment meanwhile; the value is a writable string that
     // ends with a zero byte, in the block that the kernel made at execve, and only bytes before that end are written.
     unsafe {
@@ -31,6 +28,6 @@ fn erase() {
             let length = libc::strlen(value);
             (0..length).for_each(|index| value.add(index).write_volatile(0));
         }
-        std::env::remove_var(SECRET);
+        std::env::remove_var(TOKEN);
     }
 }

@@ -1,11 +1,11 @@
 //! A pod on its cluster's bridge: an address and a loopback of its own, checked and reported.
 
 use kube_executor_tests::fake_agent::Options;
-use kube_executor_tests::pod::{Pod, Task};
+use kube_executor_tests::pod::{Pod, Signal, Task, send};
 use mesos::common::TaskState;
 use serde_json::json;
 
-use TaskState::{Finished, Running};
+use TaskState::{Failed, Finished, Running};
 
 /// A cluster of this test alone.
 fn cluster(name: &str) -> String {
@@ -21,8 +21,12 @@ async fn on_bridge(cluster: &str, last: u8) -> Pod {
 
 /// A web server on all of the pod's addresses, ready when an HTTP check of `host` passes.
 fn server(host: &str) -> Task {
+    named_server("server", host)
+}
+
+fn named_server(id: &str, host: &str) -> Task {
     let check = json!({"role": "readiness", "interval_seconds": 0.05, "http": {"host": host, "port": 8080}});
-    Task::argv("server", &["python3", "-m", "http.server", "8080"]).settings(&json!({"checks": [check]}))
+    Task::argv(id, &["python3", "-m", "http.server", "8080"]).settings(&json!({"checks": [check]}))
 }
 
 #[tokio::test]
@@ -64,4 +68,18 @@ async fn pods_of_a_cluster_reach_each_other_and_the_host_s_loopback_is_not_their
     other.launch(Task::idle("still"));
     other.wait("still", Running).await;
     other.end().await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_init_is_killed_has_its_address_again_with_the_next_task() {
+    let cluster = cluster("again");
+    let pod = on_bridge(&cluster, 10).await;
+    pod.marks().add_cluster(&cluster);
+    pod.launch(server("10.88.7.10"));
+    pod.wait_ready("server", true).await;
+    send(pod.init(), Signal::KILL);
+    pod.wait("server", Failed).await;
+    pod.launch(named_server("second", "10.88.7.10"));
+    pod.wait_ready("second", true).await;
+    pod.end().await;
 }

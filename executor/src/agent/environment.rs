@@ -11,6 +11,9 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 use mesos::common::{AgentId, ExecutorId, FrameworkId};
 
+/// The variable whose value nobody else may see: the executor's token.
+pub const TOKEN: &str = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN";
+
 /// Variables by name.
 pub type Variables = BTreeMap<String, String>;
 
@@ -218,11 +221,10 @@ fn endpoint(source: Source<'_>) -> Result<SocketAddr, EnvironmentError> {
 }
 
 fn token(source: Source<'_>) -> Result<Option<Token>, EnvironmentError> {
-    const VARIABLE: &str = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN";
-    let Some(value) = source.optional(VARIABLE) else {
+    let Some(value) = source.optional(TOKEN) else {
         return Ok(None);
     };
-    let wrong = || invalid(VARIABLE, "(not shown)", "printable characters");
+    let wrong = || invalid(TOKEN, "(not shown)", "printable characters");
     Token::new(value).map(Some).ok_or_else(wrong)
 }
 

@@ -9,10 +9,14 @@
 //! |---|---|
 //! | [`state`] | all tasks of the executor: launches, dependencies, groups, shutdown, idleness |
 //! | [`task`] | one task: its states and what each event does to it |
+//! | `checks` | the checks of a task: what their verdicts come to |
+//! | [`kill`] | the ending of a task: why, how far, how long |
 //! | [`policy`] | the numbers: restart delays, grace periods, what an exit means |
 //! | [`driver`] | the only loop: it selects over events, calls the state machine, runs the effects |
 
+mod checks;
 pub mod driver;
+pub mod kill;
 pub mod policy;
 pub mod state;
 pub mod task;

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use mesos::common::{Reason, TaskId, TaskState};
 
-use super::task::{Begin, Group, KillCause, State, Task};
+use super::kill::{Begin, KillCause};
+use super::task::{Group, State, Task};
 use super::{Effect, Event, ExitCause, Launched, Moment, Status, policy};
 use crate::spec::{SpecError, TaskName, TaskSpec, check_group};
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use mesos::common::{TaskId, TaskState};
 
-use super::task::{Begin, Group, KillCause, Killing, Stage, State, Task};
+use super::kill::{Begin, KillCause, Killing, Stage};
+use super::task::{Group, State, Task};
 use super::{Effect, Exit, ExitStatus, Instance, Moment, ProcessEvent};
 use crate::cgroup::Limits;
 use crate::health::{Observed, Report, Verdict};

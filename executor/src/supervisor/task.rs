@@ -20,10 +20,12 @@ use std::time::Duration;
 
 use mesos::common::{Reason, TaskState};
 
+use super::checks::Checks;
+use super::kill::{Begin, KillCause, Killing, Stage};
 use super::policy::{self, AfterExit, Outcome};
 use super::{Effect, Exit, ExitStatus, Instance, Moment, ProcessEvent, Status};
-use crate::health::{Observed, Report, Verdict};
-use crate::spec::{CheckRole, Essential, RestartPolicy, TaskName, TaskSpec};
+use crate::health::{Report, Verdict};
+use crate::spec::{CheckRole, Essential, RestartPolicy, TaskSpec};
 
 /// The number of a launch: its tasks are a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -72,79 +74,6 @@ pub enum State {
     Ended(TaskState),
 }
 
-/// How a task is being ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Killing {
-    /// Why.
-    pub cause: KillCause,
-    /// Since when; from SIGTERM on, since then.
-    pub since: Moment,
-    /// From SIGTERM to SIGKILL.
-    pub grace: Duration,
-    /// How far it is.
-    pub stage: Stage,
-}
-
-/// How far the ending of a task is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Tasks that depend on it still have to end.
-    Waiting,
-    /// It has no process yet, and its start was called off.
-    Starting,
-    /// SIGTERM was sent; SIGKILL follows at the deadline.
-    Asked {
-        /// When.
-        deadline: Moment,
-    },
-    /// SIGKILL was sent.
-    Forced,
-}
-
-/// Why a task is being ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KillCause {
-    /// The framework asked for it.
-    Requested,
-    /// The executor was told to shut down.
-    Shutdown,
-    /// Another task of its group ended.
-    Sibling {
-        /// Which.
-        name: TaskName,
-        /// In which state.
-        state: TaskState,
-    },
-    /// It ran as long as it may.
-    MaxCompletion,
-    /// A liveness or startup check failed too often.
-    Unhealthy {
-        /// What the check said.
-        message: String,
-    },
-    /// It ran out of memory.
-    OutOfMemory {
-        /// The limit in bytes.
-        limit: u64,
-    },
-}
-
-impl KillCause {
-    /// Whether somebody outside of the task asked for it: such a kill wins over every other outcome.
-    fn is_asked(&self) -> bool {
-        matches!(self, Self::Requested | Self::Shutdown | Self::Sibling { .. })
-    }
-}
-
-/// When a kill begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// At once.
-    Now,
-    /// When [`Task::release_kill`] is called: tasks that depend on it end first.
-    AfterDependents,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Process {
     None,
@@ -152,18 +81,11 @@ enum Process {
     Alive,
 }
 
-#[derive(Debug, Default)]
-struct Checks {
-    passed: Vec<Option<bool>>,
-    observed: Observed,
-    healthy: Option<bool>,
-}
-
 impl Task {
     /// A task as it was delivered: TASK_STARTING is reported at once.
     pub fn new(spec: TaskSpec, group: Group, seed: u64, effects: &mut Vec<Effect>) -> Self {
         let task = Self {
-            checks: Checks { passed: vec![None; spec.checks.len()], ..Checks::default() },
+            checks: Checks::new(&spec.checks),
             spec: Arc::new(spec),
             group,
             state: State::Pending { deadline: None },
@@ -187,7 +109,7 @@ impl Task {
 
     /// Whether those that depend on it may run: its process runs and its checks say that it can be used.
     pub fn is_ready(&self) -> bool {
-        self.state == State::Running && self.checks_passed(|role| role != CheckRole::Liveness)
+        self.state == State::Running && self.checks.passed(|role| role != CheckRole::Liveness)
     }
 
     /// Whether its end ends its group.
@@ -402,41 +324,29 @@ impl Task {
     }
 
     fn start_checks(&self, effects: &mut Vec<Effect>) {
-        let startup_passed = self.checks_passed(|role| role == CheckRole::Startup);
-        let due = |role: CheckRole| startup_passed != (role == CheckRole::Startup);
-        let checks: Vec<usize> =
-            (0..self.spec.checks.len()).filter(|&index| due(self.spec.checks[index].role)).collect();
+        let checks = self.checks.due();
         if !checks.is_empty() {
             effects.push(Effect::StartChecks { id: self.spec.id.clone(), checks });
         }
     }
 
-    fn checks_passed(&self, counts: impl Fn(CheckRole) -> bool) -> bool {
-        let passed = self.checks.passed.iter();
-        self.spec
-            .checks
-            .iter()
-            .zip(passed)
-            .all(|(check, passed)| !counts(check.role) || *passed == Some(true))
-    }
-
     fn on_checked(&mut self, Report { check, verdict }: Report, now: Moment, effects: &mut Vec<Effect>) {
-        let Some(role) = self.spec.checks.get(check).map(|spec| spec.role) else {
+        let Some(role) = self.checks.role(check) else {
             return;
         };
         let was_ready = self.is_ready();
         let message = match &verdict {
             Verdict::Observed(observed) => {
-                self.checks.observed = *observed;
+                self.checks.observe(*observed);
                 self.publish(TaskState::Running, Some(Reason::TaskCheckStatusUpdated), None, effects);
                 return;
             }
             Verdict::Pass => None,
             Verdict::Fail { message } | Verdict::Fatal { message, .. } => Some(message.clone()),
         };
-        self.checks.passed[check] = Some(verdict == Verdict::Pass);
+        self.checks.judge(check, verdict == Verdict::Pass);
         match role {
-            CheckRole::Startup if verdict == Verdict::Pass => self.start_checks_when_up(effects),
+            CheckRole::Startup if self.checks.are_up() => self.start_checks(effects),
             CheckRole::Liveness => self.publish_health(message.as_deref(), effects),
             CheckRole::Startup | CheckRole::Readiness | CheckRole::Reported(_) => {}
         }
@@ -452,25 +362,8 @@ impl Task {
         }
     }
 
-    fn start_checks_when_up(&self, effects: &mut Vec<Effect>) {
-        if self.checks_passed(|role| role == CheckRole::Startup) {
-            self.start_checks(effects);
-        }
-    }
-
     fn publish_health(&mut self, message: Option<&str>, effects: &mut Vec<Effect>) {
-        let verdicts = self.spec.checks.iter().zip(&self.checks.passed);
-        let liveness: Vec<Option<bool>> = verdicts
-            .filter(|(check, _)| check.role == CheckRole::Liveness)
-            .map(|(_, passed)| *passed)
-            .collect();
-        let healthy = if liveness.contains(&Some(false)) {
-            Some(false)
-        } else {
-            liveness.iter().all(Option::is_some).then_some(true)
-        };
-        if healthy.is_some() && healthy != self.checks.healthy {
-            self.checks.healthy = healthy;
+        if self.checks.health_changed() {
             let reason = Reason::TaskHealthCheckStatusUpdated;
             self.publish(TaskState::Running, Some(reason), message.map(str::to_owned), effects);
         }
@@ -553,7 +446,7 @@ impl Task {
             AfterExit::Restart(wait) => {
                 self.restarts_in_a_row += 1;
                 self.restarts += 1;
-                self.checks = Checks { passed: vec![None; self.spec.checks.len()], ..Checks::default() };
+                self.checks = Checks::new(&self.spec.checks);
                 self.state = if wait.is_zero() {
                     State::Pending { deadline: None }
                 } else {
@@ -570,7 +463,7 @@ impl Task {
     }
 
     fn end_killed(&mut self, cause: &KillCause, text: &str, effects: &mut Vec<Effect>) {
-        let message = cause_text(cause).map_or_else(|| text.to_owned(), |cause| format!("{text}: {cause}"));
+        let message = cause.text().map_or_else(|| text.to_owned(), |cause| format!("{text}: {cause}"));
         match cause {
             KillCause::MaxCompletion => {
                 self.end(TaskState::Failed, Some(Reason::MaxCompletionTimeReached), message, effects);
@@ -587,7 +480,7 @@ impl Task {
 
     fn publish_killing(&mut self, cause: &KillCause, effects: &mut Vec<Effect>) {
         self.was_reported_killing = true;
-        self.publish(TaskState::Killing, None, cause_text(cause), effects);
+        self.publish(TaskState::Killing, None, cause.text(), effects);
     }
 
     fn publish(
@@ -597,10 +490,6 @@ impl Task {
         message: Option<String>,
         effects: &mut Vec<Effect>,
     ) {
-        let reported = self.spec.checks.iter().find_map(|check| match check.role {
-            CheckRole::Reported(kind) => Some((kind, self.checks.observed)),
-            _ => None,
-        });
         let ready = match state {
             TaskState::Running => Some(self.is_ready()),
             TaskState::Killing => Some(false),
@@ -611,21 +500,10 @@ impl Task {
             state,
             reason,
             message,
-            healthy: self.checks.healthy,
-            reported,
+            healthy: self.checks.healthy(),
+            reported: self.checks.reported(),
             ready,
             restarts: self.restarts,
         }));
-    }
-}
-
-fn cause_text(cause: &KillCause) -> Option<String> {
-    match cause {
-        KillCause::Requested => None,
-        KillCause::Shutdown => Some("the executor shuts down".to_owned()),
-        KillCause::Sibling { name, state } => Some(format!("task {name} of its group ended with {state}")),
-        KillCause::MaxCompletion => Some("it ran as long as its max_completion_time".to_owned()),
-        KillCause::Unhealthy { message } => Some(message.clone()),
-        KillCause::OutOfMemory { limit } => Some(format!("out of memory: its limit is {limit} bytes")),
     }
 }
