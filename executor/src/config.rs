@@ -33,6 +33,12 @@ pub struct Flags {
     /// Days after which a fetched file that nobody used is removed
     #[arg(long, env = "KUBE_EXECUTOR_CACHE_DAYS", default_value_t = 30)]
     pub cache_days: u32,
+    /// The folder for the sockets by which the exec endpoint reaches executors
+    #[arg(long, env = "KUBE_EXECUTOR_CONTROL_FOLDER", default_value = "/run/kube-executor")]
+    pub control_folder: PathBuf,
+    /// The user that the exec endpoint runs as: besides this executor's own, nobody else reaches its socket
+    #[arg(long, env = "KUBE_EXECUTOR_EXEC_USER", default_value = "exec-endpoint")]
+    pub exec_user: String,
     /// On a host with cgroup v2 only: nest tasks in the executor's own Mesos cgroup. Mesos 1.11 knows no cgroup v2, and
     /// later agents may not come back with such cgroups there
     #[arg(long, env = "KUBE_EXECUTOR_NEST_IN_CGROUP2")]
@@ -94,6 +100,8 @@ impl Flags {
             ("log", format!("{:?}, {} and above", self.log_format, self.log_level).to_lowercase()),
             ("metrics port", port),
             ("fetched files", format!("at most {} GiB, {} days", self.cache_gib, self.cache_days)),
+            ("control folder", self.control_folder.display().to_string()),
+            ("exec user", self.exec_user.clone()),
             ("nest in cgroup2", self.nest_in_cgroup2.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))

@@ -24,13 +24,18 @@ use crate::agent::environment::AgentEnvironment;
 use crate::agent::session::{Session, SessionConfig};
 use crate::cgroup::detect;
 use crate::config::Flags;
+use crate::control;
+use crate::control::place::{ExecUser, SocketPlace};
+use crate::control::view::About;
 use crate::fetch::{self, Cache};
 use crate::metrics;
 use crate::pod::keeper::Keeper;
 use crate::pod::network::Networks;
+use crate::process::output::Outputs;
+use crate::process::sessions::Sessions;
 use crate::process::workplace::Workplace;
 use crate::spec::pod::{self, BridgeSpec, Network, PodSpec};
-use crate::status::{Origin, Publisher};
+use crate::status::{self, Origin, Publisher};
 use crate::supervisor::ExitCause;
 use crate::supervisor::driver::{Driver, Ended};
 use crate::sweep::{BridgeRecord, Lease, Record, SweepReport};
@@ -68,6 +73,13 @@ pub async fn serve(flags: &Flags, environment: AgentEnvironment) -> anyhow::Resu
         workplace: made.workplace.clone(),
     };
     let serving = metrics::serve(&run_folder, flags.metrics_port, source)?;
+    let control = control::Source {
+        workplace: made.workplace.clone(),
+        board: publisher.board(),
+        endpoints: publisher.endpoints(),
+        about: made.about,
+    };
+    let control = listen(flags, made.socket, control);
     let collecting = tokio::spawn(collect(made.workplace.clone(), flags.cache_bytes(), flags.cache_age()));
     let grace_period = environment.shutdown_grace_period;
     let framework = &subscribed.framework_info;
@@ -75,10 +87,28 @@ pub async fn serve(flags: &Flags, environment: AgentEnvironment) -> anyhow::Resu
         Driver::new(made.workplace.clone(), publisher, session, framework, flags.idle(), grace_period);
     let ended = driver.run(agent, terminated).await;
     drop(serving);
+    if let Some(control) = control {
+        control.close().await;
+    }
     collecting.abort();
     made.workplace.remove_base();
     made.lease.release().context("release the record of this executor")?;
     Ok(ended)
+}
+
+/// Serves the control socket. A pod without one runs all the same, and says so.
+fn listen(flags: &Flags, place: SocketPlace, source: control::Source) -> Option<control::Serving> {
+    let user = ExecUser::look_up(&flags.exec_user).unwrap_or_else(|error| {
+        tracing::warn!(user = flags.exec_user, %error, "look up the exec endpoint's user");
+        None
+    });
+    match place.listen(user) {
+        Ok(listener) => Some(control::serve(listener, place, user, source)),
+        Err(error) => {
+            tracing::error!(%error, "no exec endpoint can reach this pod");
+            None
+        }
+    }
 }
 
 /// Removes what dead executors of this state folder left, places on bridges included. Blocks.
@@ -142,6 +172,8 @@ struct Made {
     workplace: Arc<Workplace>,
     origin: Origin,
     lease: Lease,
+    socket: SocketPlace,
+    about: About,
 }
 
 impl Made {
@@ -154,12 +186,22 @@ impl Made {
         let base = detect::base_name(&container_id.value);
         let cgroups = detect::detect(&base, flags.nesting()).context("find the cgroups of this host")?;
         let place = bridge_place(&pod);
+        let control_folder = std::path::absolute(&flags.control_folder)
+            .with_context(|| format!("make sense of {}", flags.control_folder.display()))?;
+        let socket = SocketPlace::new(
+            &control_folder,
+            environment.framework_id.as_str(),
+            environment.agent_id.as_str(),
+            &container_id.value,
+        );
         let record = Record {
             executor_id: environment.executor_id.value.clone(),
             framework_id: environment.framework_id.value.clone(),
             pod: pod.name.clone(),
             cgroup_folders: cgroups.base_folders(),
             network: place.as_ref().map(|place| BridgeRecord { cluster: place.cluster.clone() }),
+            sockets: vec![socket.path(), socket.new_path()],
+            shared_folders: vec![socket.folder().to_owned()],
             ..Record::default()
         };
         let lease = Lease::take(&flags.state, &container_id.value, &record)
@@ -171,18 +213,34 @@ impl Made {
             cache: Cache::open(&flags.state, fetch::Options::default())
                 .context("open the cache of fetched files")?,
             checks: AtomicU64::new(0),
+            sessions: Sessions::default(),
             logged: Arc::default(),
+            outputs: Outputs::default(),
             sandbox: environment.sandbox.clone(),
             data: data_folder(&flags.state, environment, &pod),
             environment: task_environment(environment, address),
         });
+        let about = About {
+            name: pod.name,
+            framework_id: environment.framework_id.value.clone(),
+            framework: subscribed.framework_info.name.clone(),
+            agent_id: environment.agent_id.value.clone(),
+            hostname: subscribed.agent_info.hostname.clone(),
+            executor_id: environment.executor_id.value.clone(),
+            container_id: container_id.value.clone(),
+            address,
+            own_network: matches!(pod.network, Network::Bridge(_)),
+            started_at: status::now(),
+            sandbox: environment.sandbox.to_string_lossy().into_owned(),
+        };
         let origin = Origin {
             agent_id: environment.agent_id.clone(),
             executor_id: environment.executor_id.clone(),
             container_id,
             address,
+            sandbox: environment.sandbox.clone(),
         };
-        Ok(Self { workplace, origin, lease })
+        Ok(Self { workplace, origin, lease, socket, about })
     }
 }
 

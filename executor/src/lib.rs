@@ -15,9 +15,11 @@
 //! | [`agent`] | the executor API: connection, subscription, updates until they are acknowledged |
 //! | [`supervisor`] | the only place that decides: a pure state machine and the loop that runs its effects |
 //! | [`status`], [`metrics`] | the one door by which state leaves; figures read from it |
+//! | [`control`] | what the exec endpoint may ask: list, watch, exec, signals |
 //! | [`pod`] | a pod instance: its PID 1, its namespaces, its network |
 //! | [`process`] | a process: how it is made, signalled, and where its output goes |
 //! | [`cgroup`] | cgroups, the same for v1, hybrid and v2 |
+//! | [`control`] | what the exec endpoint asks of the executor |
 //! | [`health`] | checks: one check, its thresholds, its worker |
 //! | [`fetch`] | files that a task needs, through a cache shared by the host |
 //! | [`sweep`] | what dead executors left, found by their records and removed |
@@ -31,6 +33,7 @@
 pub mod agent;
 pub mod cgroup;
 pub mod config;
+pub mod control;
 pub mod executor;
 pub mod fetch;
 pub mod files;

@@ -46,6 +46,25 @@ pub struct TaskSettings {
     pub checks: Vec<Check>,
     /// Files to fetch, verified by hash.
     pub artifacts: Vec<Artifact>,
+    /// What may be done in it from outside: exec, attach, signals.
+    pub exec: Exec,
+}
+
+/// What may be done in a task from outside, whatever the exec endpoint's own policy allows.
+#[skip_serializing_none]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exec {
+    /// Whether processes may be started in it, and its input be attached to; true when unset.
+    pub allowed: Option<bool>,
+    /// Users by name or number, besides its own, as whom processes may be started; `*` for any.
+    pub users: Vec<String>,
+    /// Whether such a process may have a terminal; true when unset.
+    pub terminal: Option<bool>,
+    /// Variables that the caller may set besides `TERM`; `LC_*` for all that begin so, `*` for any.
+    pub environment: Vec<String>,
+    /// Signals by name (`SIGHUP`) that may be sent to it and to such processes; any when unset.
+    pub signals: Option<Vec<String>>,
 }
 
 /// Capabilities by name (`CAP_NET_BIND_SERVICE`; `ALL` for all).

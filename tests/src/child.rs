@@ -69,6 +69,7 @@ impl ExecutorChild {
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("KUBE_EXECUTOR_STATE", &state)
+            .env("KUBE_EXECUTOR_CONTROL_FOLDER", state.join("control"))
             .envs(environment)
             .current_dir(agent.sandbox())
             .stdin(Stdio::null())

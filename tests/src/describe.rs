@@ -38,7 +38,12 @@ impl Program {
 
     /// The kube-executor at `path`, which keeps its tasks' data in `state`.
     pub fn kube_executor(path: &Path, state: &Path) -> Self {
-        Self::new(path).argument("--state").argument(&state.to_string_lossy())
+        let control = state.join("control");
+        Self::new(path)
+            .argument("--state")
+            .argument(&state.to_string_lossy())
+            .argument("--control-folder")
+            .argument(&control.to_string_lossy())
     }
 
     /// One more argument.
@@ -183,18 +188,29 @@ pub fn duration(time: Duration) -> DurationInfo {
     DurationInfo { nanoseconds: i64::try_from(time.as_nanos()).unwrap_or(i64::MAX) }
 }
 
-/// The kube-executor that cargo built beside the running program or test.
+/// The program of this project that was built beside the running one.
+///
+/// # Errors
+/// It is not there.
+pub fn built(program: &str) -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe().context("find the running program")?;
+    // A program is in target/<profile>, a test in target/<profile>/deps.
+    let places = this.ancestors().skip(1).take(2).map(|folder| folder.join(program));
+    let mut built = places.filter(|place| place.is_file());
+    built.next().with_context(|| {
+        format!(
+            "no {program} beside {}: run `cargo build --workspace` (with --release for a release build)",
+            this.display()
+        )
+    })
+}
+
+/// The kube-executor that was built beside the running program.
 ///
 /// # Errors
 /// It is not there.
 pub fn built_executor() -> anyhow::Result<PathBuf> {
-    let this = std::env::current_exe().context("find the running program")?;
-    // A program is in target/<profile>, a test in target/<profile>/deps.
-    let places = this.ancestors().skip(1).take(2).map(|folder| folder.join("kube-executor"));
-    let mut built = places.filter(|place| place.is_file());
-    built.next().with_context(|| {
-        format!("no kube-executor beside {}: run `cargo build -p kube-executor` (with --release for a release build)", this.display())
-    })
+    built("kube-executor")
 }
 
 fn unique(name: &str) -> String {

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`fake_agent`] | the agent's side of the executor API, scripted, for faults that cannot be staged |
 //! | [`pod`] | the executor as a process on a fake agent of its own, and tasks in few words |
+//! | [`control`] | a client of executors' control sockets |
 //! | [`rig`] | a real Mesos master and agent in a folder of their own |
 //! | [`framework`] | a framework over the v1 scheduler API |
 //! | [`log`] | what a framework has heard, to wait on |
@@ -19,12 +20,15 @@
 //! | [`cgroups`] | the cgroups of all hierarchies, found by name, emptied and removed |
 //! | [`leftovers`] | the check for the end of every test |
 //! | [`child`] | an executor as a child of the test, for a fake agent |
+//! | [`endpoint`] | an exec endpoint as a child of the test, and its clients |
 //! | [`golden`] | golden files: what differs from run to run has names in them |
 //! | [`http`] | one request on a connection of its own |
 //! | [`pki`] | certificates and keys |
+//! | [`operator`] | the endpoint's Mesos side on 127.0.0.1, and requests to the byte |
 //! | [`process`] | a process, named for all time |
 //! | [`stage`] | a rig, a framework, and the check at the end, for a story |
 //! | [`tap`] | a proxy between executor and agent that keeps what both say |
+//! | [`terminal`] | a terminal: what a user would see and type |
 //! | [`kubernetes`] | etcd and kube-apiserver as tasks, and kubectl |
 //! | [`up`] | `make up`, told while it happens |
 //! | [`mod@bench`] | `make bench`: what is measured, and how |
@@ -32,7 +36,9 @@
 pub mod bench;
 pub mod cgroups;
 pub mod child;
+pub mod control;
 pub mod describe;
+pub mod endpoint;
 pub mod fake_agent;
 pub mod framework;
 pub mod golden;
@@ -42,10 +48,12 @@ pub mod leftovers;
 pub mod log;
 pub mod marks;
 pub mod offers;
+pub mod operator;
 pub mod pki;
 pub mod pod;
 pub mod process;
 pub mod rig;
 pub mod stage;
 pub mod tap;
+pub mod terminal;
 pub mod up;

@@ -21,7 +21,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::control;
 use crate::describe::built_executor;
+use crate::endpoint::USER as EXEC_USER;
 use crate::fake_agent::{FakeAgent, Options, PATIENCE, task_info};
 use crate::leftovers::Leftovers;
 use crate::marks::Marks;
@@ -30,6 +32,8 @@ use crate::marks::Marks;
 const PAUSE: Duration = Duration::from_millis(5);
 /// The state folder in the test's own: executors make it.
 const STATE: &str = "lib/kube-executor";
+/// The folder of control sockets in the state folder, so that what is left there is found.
+const CONTROL: &str = "control";
 /// What executors find programs with.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -81,6 +85,8 @@ impl Pod {
             .env_clear()
             .envs(agent.environment())
             .env("PATH", PATH)
+            .env("KUBE_EXECUTOR_CONTROL_FOLDER", state_folder.join(CONTROL))
+            .env("KUBE_EXECUTOR_EXEC_USER", EXEC_USER.0)
             .env("OF_THE_EXECUTOR", "not for tasks")
             .current_dir(&sandbox)
             .stdin(Stdio::null())
@@ -148,6 +154,23 @@ impl Pod {
     /// The executor's state folder, which it has made.
     pub fn state_folder(&self) -> PathBuf {
         self.state.path().join(STATE)
+    }
+
+    /// The executor's control folder.
+    pub fn control_folder(&self) -> PathBuf {
+        self.state_folder().join(CONTROL)
+    }
+
+    /// The executor's control socket, once it is there.
+    pub async fn control_socket(&self) -> PathBuf {
+        let control = self.control_folder();
+        let mut found = None;
+        wait_until("the control socket", || {
+            found = control::socket_of(&control, &self.container);
+            found.is_some()
+        })
+        .await;
+        found.unwrap_or_default()
     }
 
     /// The folder that holds the executor's state folder.

@@ -1,26 +1,33 @@
 //! `make up`: a Kubernetes API on a real Mesos, told while it happens.
 //!
 //! ```text
-//!  rig -> framework -> etcd-0, until ready -> kube-apiserver-0, until ready -> kubectl get --raw /readyz -> until Ctrl-C
+//!  rig -> framework -> exec-endpoint-0, etcd-0, kube-apiserver-0, each until ready -> kubectl get --raw /readyz
+//!      -> kubex task list, kubectl get pods by the endpoint -> until Ctrl-C
 //!  end: tasks in reverse order -> executors -> framework -> rig -> what is left
 //! ```
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use mesos::common::{ExecutorId, ExecutorInfo, TaskId, TaskInfo, TaskState, TaskStatus};
+use mesos::common::{ExecutorId, ExecutorInfo, FrameworkId, TaskId, TaskInfo, TaskState, TaskStatus};
+use nix::unistd::User;
+use task::settings::{Capabilities, Check, CheckTls, HttpCheck, Restart, TaskSettings};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::describe::Program;
+use crate::describe::{Program, TaskInfoExt as _, argv_task, built};
+use crate::endpoint::{Files, POLICY};
 use crate::framework::{self, Framework};
 use crate::kubernetes::{ApiServer, Binaries, Etcd, kubectl};
 use crate::leftovers::Leftovers;
 use crate::log::{Heard, Log};
-use crate::rig::{self, Rig, tail};
+use crate::rig::{self, Rig, free_ports, tail};
 
+/// Whom the endpoint runs as; `scripts/install` makes it.
+const EXEC_USER: &str = "exec-endpoint";
 /// How long a task may take to be ready.
 const BECOMES_READY: Duration = Duration::from_secs(120);
 /// How long a task or an executor may take to end.
@@ -141,7 +148,14 @@ impl Cluster<'_> {
 
     /// Returns when everything is to end.
     async fn come_up(&mut self, options: &Options, binaries: &Binaries, rig: &Rig) -> anyhow::Result<()> {
-        let program = Program::kube_executor(&options.executor, &state_folder(rig));
+        let program = Program::kube_executor(&options.executor, &state_folder(rig))
+            .argument("--exec-user")
+            .argument(EXEC_USER);
+        let endpoint = self.endpoint(rig)?;
+        let task = endpoint_task(&endpoint, &state_folder(rig).join("control"), self.framework.id())?;
+        if self.launch(rig, program.pod("exec-endpoint-0"), task).await? == Next::End {
+            return Ok(());
+        }
         let etcd = Etcd::on_free_ports()?;
         let task = etcd.task(binaries, "etcd-0-peer");
         if self.launch(rig, program.pod("etcd-0"), task).await? == Next::End {
@@ -161,16 +175,58 @@ impl Cluster<'_> {
         if answer.trim() != "ok" {
             bail!("/readyz answered {answer:?}");
         }
-        let up = "etcd-0 and kube-apiserver-0 are up";
+        let operator = endpoint.client("operator", "ops")?;
+        for (what, command) in [
+            ("kubex task list", operator.kubex(&["task", "list"])),
+            ("kubectl get pods --all-namespaces", {
+                operator.kubectl(Path::new(&binaries.path("kubectl")), &["get", "pods", "--all-namespaces"])
+            }),
+            ("kubex task exec etcd-0-peer -- sh -c 'exit 0'", {
+                operator.kubex(&["task", "exec", "etcd-0-peer", "--", "sh", "-c", "exit 0"])
+            }),
+        ] {
+            self.say(what);
+            let told = output_of(command).await.with_context(|| what.to_owned())?;
+            self.teller.plain(told.trim_end());
+        }
+        let up = "exec-endpoint-0, etcd-0 and kube-apiserver-0 are up";
         match options.ending {
             Ending::OnceUp => self.teller.plain(up),
             Ending::WhenAsked => {
                 self.teller.plain(&format!("{up}; Ctrl-C ends them"));
-                self.teller.plain(&format!("kubectl --kubeconfig {}", kubeconfig.display()));
+                self.teller.plain("the Kubernetes API:");
+                self.teller.plain(&format!(
+                    "  {} --kubeconfig {} get namespaces",
+                    binaries.path("kubectl"),
+                    kubeconfig.display()
+                ));
+                self.teller.plain("the tasks, also when that API is down:");
+                self.teller.plain(&format!(
+                    "  {} --config {} task exec -it etcd-0-peer pkill etcd",
+                    built("kubex")?.display(),
+                    operator.config().display()
+                ));
+                self.teller.plain(&format!(
+                    "  {} --kubeconfig {} get pods --all-namespaces",
+                    binaries.path("kubectl"),
+                    operator.kubeconfig().display()
+                ));
                 self.stay().await?;
             }
         }
         Ok(())
+    }
+
+    fn endpoint(&self, rig: &Rig) -> anyhow::Result<Files> {
+        let folder = rig.folder().join("exec-endpoint");
+        std::fs::create_dir(&folder).with_context(|| format!("create {}", folder.display()))?;
+        // The endpoint's user passes through it.
+        std::fs::set_permissions(rig.folder(), std::fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("open {} to all", rig.folder().display()))?;
+        let user = User::from_name(EXEC_USER)
+            .with_context(|| format!("look up the user {EXEC_USER}"))?
+            .with_context(|| format!("there is no user {EXEC_USER}: run `make setup`"))?;
+        Files::new(&folder, user.uid.as_raw(), free_ports(1)?[0], POLICY)
     }
 
     /// Launches a task in a pod instance of its own and waits until it is ready.
@@ -258,6 +314,47 @@ impl Cluster<'_> {
         let following = self.teller.follow(&self.framework, found);
         timeout(patience, following).await.with_context(|| format!("waited {patience:?} in vain for {what}"))
     }
+}
+
+/// The endpoint as a task: it serves this framework's executors only.
+fn endpoint_task(files: &Files, control: &Path, framework: &FrameworkId) -> anyhow::Result<TaskInfo> {
+    let program = built("exec-endpoint")?.to_string_lossy().into_owned();
+    let framework = ["--framework".to_owned(), framework.value.clone()];
+    let command = [vec![program], files.arguments(control), framework.to_vec()].concat();
+    let tls = CheckTls {
+        ca: Some(files.authority().certificate().to_string_lossy().into_owned()),
+        ..CheckTls::default()
+    };
+    let check = |role: &str, path: &str| Check {
+        role: role.to_owned(),
+        http: Some(HttpCheck {
+            port: files.port(),
+            path: Some(path.to_owned()),
+            tls: Some(tls.clone()),
+            ..HttpCheck::default()
+        }),
+        interval_seconds: Some(0.5),
+        timeout_seconds: Some(5.0),
+        ..Check::default()
+    };
+    let settings = TaskSettings {
+        checks: vec![check("readiness", "/readyz"), check("liveness", "/livez")],
+        capabilities: Some(Capabilities::default()),
+        no_new_privileges: true,
+        restart: Some(Restart { policy: Some("always".to_owned()), ..Restart::default() }),
+        ..TaskSettings::default()
+    };
+    let mut task = argv_task("exec-endpoint-0-endpoint", &command).cpus(0.1).mem(128.0).settings(&settings);
+    task.command.get_or_insert_default().user = Some(EXEC_USER.to_owned());
+    Ok(task)
+}
+
+async fn output_of(mut command: std::process::Command) -> anyhow::Result<String> {
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    if !output.status.success() {
+        bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The ends of what an executor and its tasks wrote.

@@ -5,6 +5,7 @@
 //!
 //!  <own cgroup>/kube-executor-<container id>/<task id>                 limits, statistics, OOM verdict
 //!                                           /<task id>/check-<n>       one command check, killed at its timeout
+//!                                           /<task id>/exec-<n>        one session from outside, killed at its end
 //! ```
 //! The version is detected, never asked for. The executor itself is never in a task's cgroup.
 
@@ -91,6 +92,9 @@ impl fmt::Display for CgroupName {
     }
 }
 
+/// How the names of sessions' cgroups begin, below their task's.
+pub const SESSION: &str = "exec-";
+
 /// The limits of a task's cgroup, by Mesos's formulas already (`docs/isolators/cgroups-*.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -137,6 +141,10 @@ pub trait Manager: fmt::Debug + Send + Sync {
     fn kill(&self, name: &CgroupName) -> Result<(), CgroupError>;
     /// The processes of the cgroup and of those below it, by their ids as the executor sees them. One that is gone has none.
     fn processes(&self, name: &CgroupName) -> Result<Vec<i32>, CgroupError>;
+    /// As `processes`, without those of its sessions (child cgroups whose name begins with [`SESSION`]).
+    fn own_processes(&self, name: &CgroupName) -> Result<Vec<i32>, CgroupError>;
+    /// How much of its memory could be had back at once: files that nobody used lately. 0 where the host cannot tell.
+    fn reclaimable(&self, name: &CgroupName) -> Result<u64, CgroupError>;
     /// What it uses now; memory is 0 where the host has no controller for it.
     fn stats(&self, name: &CgroupName) -> Result<Stats, CgroupError>;
     /// How often the kernel has killed one of its own processes (not those of cgroups below) for lack of memory.

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::CgroupError;
+use super::{CgroupError, SESSION};
 
 /// For how long SIGKILL is tried before the processes count as unkillable.
 pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -115,8 +115,22 @@ pub(crate) fn pause(time: Duration) {
 /// The processes of `root` and of the cgroups below it, sorted. Those of PID namespaces that are not below the reader's
 /// have no id and are left out. A cgroup that is gone has none.
 pub(crate) fn processes(root: &Path) -> Result<Vec<i32>, CgroupError> {
+    processes_in(folders(root)?)
+}
+
+/// As [`processes`], without those of the sessions of `root`.
+pub(crate) fn own_processes(root: &Path) -> Result<Vec<i32>, CgroupError> {
+    let mut own = folders(root)?;
+    own.retain(|folder| {
+        let below = folder.strip_prefix(root).unwrap_or(folder);
+        !below.to_string_lossy().starts_with(SESSION)
+    });
+    processes_in(own)
+}
+
+fn processes_in(folders: Vec<PathBuf>) -> Result<Vec<i32>, CgroupError> {
     let mut all = BTreeSet::new();
-    for folder in folders(root)? {
+    for folder in folders {
         let path = folder.join("cgroup.procs");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,

@@ -200,6 +200,17 @@ impl Manager for V1 {
         tree::processes(&self.list().join(name.as_str()))
     }
 
+    fn own_processes(&self, name: &CgroupName) -> Result<Vec<i32>, CgroupError> {
+        tree::own_processes(&self.list().join(name.as_str()))
+    }
+
+    fn reclaimable(&self, name: &CgroupName) -> Result<u64, CgroupError> {
+        match self.base_of(Controller::Memory) {
+            Some(base) => tree::keyed(&base.join(name.as_str()).join("memory.stat"), "total_inactive_file"),
+            None => Ok(0),
+        }
+    }
+
     fn stats(&self, name: &CgroupName) -> Result<Stats, CgroupError> {
         let number = |controller, file| match self.base_of(controller) {
             Some(base) => tree::number(&base.join(name.as_str()).join(file)),

@@ -204,6 +204,17 @@ impl Manager for V2 {
         tree::processes(&self.folder(name))
     }
 
+    fn own_processes(&self, name: &CgroupName) -> Result<Vec<i32>, CgroupError> {
+        tree::own_processes(&self.folder(name))
+    }
+
+    fn reclaimable(&self, name: &CgroupName) -> Result<u64, CgroupError> {
+        match tree::keyed(&self.folder(name).join("memory.stat"), "inactive_file") {
+            Err(error) if tree::says_gone(&error) => Ok(0),
+            other => other,
+        }
+    }
+
     fn stats(&self, name: &CgroupName) -> Result<Stats, CgroupError> {
         let folder = self.folder(name);
         let number = |file| match tree::number(&folder.join(file)) {

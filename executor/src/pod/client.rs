@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use task::framed::{self, Inbox, Read};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
@@ -19,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::init::{ARGUMENT, OWN_NETWORK};
 use super::network::NetworkError;
-use super::protocol::{self, Inbox, Read, Reply, Spawn};
+use super::protocol::{Reply, Spawn};
 use crate::process::signal;
 use crate::supervisor::ExitStatus;
 use crate::watched;
@@ -89,7 +90,7 @@ impl Pod {
     /// # Errors
     /// [`PodError::Init`]
     pub async fn start(network: InitNetwork) -> Result<Self, PodError> {
-        let (ours, theirs) = protocol::socket_pair().map_err(PodError::Init)?;
+        let (ours, theirs) = framed::socket_pair().map_err(PodError::Init)?;
         let mut command = Command::new("/proc/self/exe");
         command.arg(ARGUMENT).args((network == InitNetwork::Own).then_some(OWN_NETWORK)).env_clear();
         command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
@@ -272,7 +273,7 @@ impl Owner {
         spawn.id = self.next;
         spawn.descriptors = descriptors.len();
         self.next += 1;
-        match protocol::encode(&spawn) {
+        match framed::encode(&spawn) {
             Ok(bytes) => {
                 self.starting.insert(spawn.id, spawned);
                 self.outgoing = Some(Outgoing { bytes, written: 0, descriptors });
@@ -292,7 +293,7 @@ async fn write(socket: &UnixStream, outgoing: &mut Option<Outgoing>) -> io::Resu
     let descriptors: Vec<_> = message.descriptors.iter().map(AsFd::as_fd).collect();
     let rest = &message.bytes[message.written..];
     let written = socket
-        .async_io(Interest::WRITABLE, || protocol::write_some(socket.as_fd(), rest, &descriptors))
+        .async_io(Interest::WRITABLE, || framed::write_some(socket.as_fd(), rest, &descriptors))
         .await?;
     message.written += written;
     message.descriptors.clear();

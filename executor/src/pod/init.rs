@@ -26,8 +26,9 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Gid, Uid};
+use task::framed::{self, Inbox, Read};
 
-use super::protocol::{self, Inbox, Read, Reply, Spawn};
+use super::protocol::{Reply, Spawn};
 
 /// The argument that makes the binary a pod's init, as its first.
 pub const ARGUMENT: &str = "--pod-init";
@@ -44,7 +45,7 @@ pub fn main(own_network: bool) -> ExitCode {
         Err(error) => {
             // The socket is the only way out that is left.
             let reply = Reply::Failed { id: 0, error: format!("pod init: {error}") };
-            let _ = protocol::write(socket.as_fd(), &reply, &[]);
+            let _ = framed::write(socket.as_fd(), &reply, &[]);
             ExitCode::FAILURE
         }
     }
@@ -55,7 +56,7 @@ fn run(socket: &OwnedFd, own_network: bool) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | network)
         .map_err(|errno| step("unshare", errno))?;
     if let Cloned::Parent { pidfd, .. } = clone_process(None)? {
-        return protocol::write(socket.as_fd(), &Reply::Ready, &[pidfd.as_fd()]);
+        return framed::write(socket.as_fd(), &Reply::Ready, &[pidfd.as_fd()]);
     }
     let nothing = std::fs::File::open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
@@ -114,7 +115,7 @@ impl Init<'_> {
         match start(request, descriptors) {
             Ok((pid, pidfd, outcome)) => {
                 self.children.insert(pid, request.id);
-                protocol::write(
+                framed::write(
                     self.socket,
                     &Reply::Spawned { id: request.id },
                     &[pidfd.as_fd(), outcome.as_fd()],
@@ -122,7 +123,7 @@ impl Init<'_> {
             }
             Err(error) => {
                 let reply = Reply::Failed { id: request.id, error: error.to_string() };
-                protocol::write(self.socket, &reply, &[])
+                framed::write(self.socket, &reply, &[])
             }
         }
     }
@@ -137,7 +138,7 @@ impl Init<'_> {
                 Err(errno) => return Err(errno.into()),
             };
             if let Some(id) = self.children.remove(&pid.as_raw()) {
-                protocol::write(self.socket, &Reply::Exited { id, code, signal }, &[])?;
+                framed::write(self.socket, &Reply::Exited { id, code, signal }, &[])?;
             }
         }
     }

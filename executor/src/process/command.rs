@@ -8,8 +8,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 
+use super::child_cgroup;
 use super::workplace::{Place, Workplace};
-use crate::cgroup::{CgroupName, Limits};
+use crate::cgroup::CgroupName;
 use crate::health::{CommandResult, RunCommand, RunningCommand};
 use crate::spec::{Command, KillMode, TaskSpec};
 use crate::supervisor::ExitStatus;
@@ -62,23 +63,11 @@ async fn run(
 async fn run_in(
     workplace: &Arc<Workplace>,
     name: &CgroupName,
-    mut request: crate::pod::protocol::Spawn,
+    request: crate::pod::protocol::Spawn,
     dropped: oneshot::Receiver<()>,
 ) -> Result<CommandResult, String> {
-    let (blocking, cgroup) = (workplace.clone(), name.clone());
-    let made = move || {
-        blocking.cgroups.create(&cgroup, &Limits::default())?;
-        blocking.cgroups.entry(&cgroup)
-    };
-    let entry = tokio::task::spawn_blocking(made)
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())?;
     let (reader, stdio) = output_pipe().map_err(|error| format!("open its output: {error}"))?;
-    request.into_cgroup = entry.into.is_some();
-    let descriptors = stdio.into_iter().chain(entry.into).chain(entry.tasks).collect();
-    let living = workplace.pod.current().await.ok_or("the pod ended")?;
-    let child = living.pod.spawn(request, descriptors).await.map_err(|error| error.to_string())?;
+    let child = child_cgroup::spawn(workplace, name, request, stdio).await?;
     let mut output = Vec::new();
     let mut reader = Receiver::from_owned_fd(reader).map_err(|error| error.to_string())?.take(OUTPUT);
     let ended = async {

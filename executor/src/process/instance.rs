@@ -11,15 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesos::common::TaskId;
-use rustix::fs::{Gid, Uid, fchown};
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use task::control::Stream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::output::{Finish, Output, RotatedFile, Totals};
-use super::signal;
+use super::output::{Finish, Kind, Output, TaskOutputs, Totals};
+use super::sessions::Living;
 use super::workplace::{Place, Workplace};
+use super::{signal, terminal};
 use crate::cgroup::{CgroupName, Entry};
 use crate::fetch::fetch;
 use crate::health::Report;
@@ -131,8 +130,8 @@ impl Run {
     }
 
     async fn make_ready(&self) -> Result<Ready, String> {
-        let (workplace, spec) = (self.workplace.clone(), self.spec.clone());
-        let made = tokio::task::spawn_blocking(move || make(&workplace, &spec)).await;
+        let (workplace, spec, instance) = (self.workplace.clone(), self.spec.clone(), self.instance);
+        let made = tokio::task::spawn_blocking(move || make(&workplace, &spec, instance)).await;
         made.map_err(|error| format!("make ready: {error}"))?
     }
 
@@ -143,14 +142,14 @@ impl Run {
         let (workplace, spec, first) =
             (self.workplace.clone(), self.spec.clone(), self.instance == Instance(1));
         async move {
-            let Ready { place, entry, files, .. } = ready;
+            let Ready { place, entry, outputs, .. } = ready;
             if first && !spec.fetches.is_empty() {
                 fetch(&spec.fetches, &place.sandbox, &workplace.cache, place.owner())
                     .await
                     .map_err(|error| error.to_string())?;
             }
             let living = workplace.pod.living().await.map_err(|error| error.to_string())?;
-            let streams = Streams::open(&spec, &place, files, &workplace.logged)
+            let streams = Streams::open(&spec, &place, &outputs, &workplace.logged)
                 .map_err(|error| format!("open its output: {error}"))?;
             let mut request = workplace.spawn_request(&spec, &place, &spec.command, &[]);
             request.terminal = spec.terminal.is_some();
@@ -164,6 +163,13 @@ impl Run {
 
     async fn attend(self, mut child: Child, place: Place, outputs: Vec<Output>, oom_kills: u64) {
         let name = CgroupName::task(&self.spec.id);
+        let sessions = &self.workplace.sessions;
+        sessions.open(Living {
+            spec: self.spec.clone(),
+            instance: self.instance,
+            place: place.clone(),
+            pidfd: child.pidfd.clone(),
+        });
         self.tell(Progress::Started { pidfd: child.pidfd.clone(), place }).await;
         let limit = self.spec.limits.memory_hard;
         let cgroups = &self.workplace.cgroups;
@@ -194,6 +200,7 @@ impl Run {
                 }
             }
         };
+        sessions.last_words(&self.spec.id);
         for output in &outputs {
             output.flush().await;
         }
@@ -209,6 +216,7 @@ impl Run {
 
     /// Ends what the process left in its cgroup, if its task wants that. Waited for: a restart comes into the same cgroup.
     async fn clear_leftovers(&self, name: CgroupName) {
+        self.workplace.end_sessions(&self.spec.id, self.spec.kill_mode).await;
         if self.spec.kill_mode == KillMode::Process {
             return;
         }
@@ -263,74 +271,57 @@ impl Drop for Disowned {
 struct Ready {
     place: Place,
     entry: Entry,
-    files: Vec<RotatedFile>,
+    outputs: Arc<TaskOutputs>,
     /// How many processes of the task the kernel has killed for lack of memory so far.
     oom_kills: u64,
 }
 
 /// Folders, cgroup and output files: everything that needs the file system.
-fn make(workplace: &Workplace, spec: &TaskSpec) -> Result<Ready, String> {
+fn make(workplace: &Workplace, spec: &TaskSpec, instance: Instance) -> Result<Ready, String> {
     let place = workplace.make_place(spec)?;
     let name = CgroupName::task(&spec.id);
     workplace.cgroups.create(&name, &spec.limits).map_err(|error| error.to_string())?;
     let entry = workplace.cgroups.entry(&name).map_err(|error| error.to_string())?;
-    let streams: &[&str] = if spec.terminal.is_some() { &["stdout"] } else { &["stdout", "stderr"] };
-    let files = streams.iter().map(|stream| {
-        let path = place.sandbox.join(stream);
-        RotatedFile::create(&path, spec.log, place.owner())
-            .map_err(|error| format!("create {}: {error}", path.display()))
-    });
-    let files = files.collect::<Result<_, _>>()?;
+    let kind = if spec.terminal.is_some() { Kind::Terminal } else { Kind::Pipes };
+    let outputs =
+        workplace.outputs.of(&spec.id, || TaskOutputs::new(&place.sandbox, spec.log, place.owner(), kind));
+    outputs.begin(instance).map_err(|error| format!("create its log: {error}"))?;
     let oom_kills = spec.limits.memory_hard.map_or(0, |_| workplace.cgroups.oom_kills(&name).unwrap_or(0));
-    Ok(Ready { place, entry, files, oom_kills })
+    Ok(Ready { place, entry, outputs, oom_kills })
 }
 
 impl Streams {
     fn open(
         spec: &TaskSpec,
         place: &Place,
-        files: Vec<RotatedFile>,
+        outputs: &Arc<TaskOutputs>,
         totals: &Arc<Totals>,
     ) -> io::Result<Self> {
         match spec.terminal {
-            Some(size) => Self::terminal(size, place, files, totals),
-            None => Self::pipes(files, totals),
+            Some(size) => Self::terminal(size, place, outputs, totals),
+            None => Self::pipes(outputs, totals),
         }
     }
 
-    fn pipes(files: Vec<RotatedFile>, totals: &Arc<Totals>) -> io::Result<Self> {
-        let mut writers = Vec::new();
-        let mut outputs = Vec::new();
-        for file in files {
+    fn pipes(outputs: &Arc<TaskOutputs>, totals: &Arc<Totals>) -> io::Result<Self> {
+        let start = |stream| {
             let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-            outputs.push(Output::start(reader, file, totals.clone())?);
-            writers.push(writer);
-        }
-        let [stdout, stderr] =
-            <[OwnedFd; 2]>::try_from(writers).map_err(|_| io::Error::other("two streams are needed"))?;
+            io::Result::Ok((Output::start(reader, outputs.clone(), stream, totals.clone())?, writer))
+        };
+        let ((out, stdout), (err, stderr)) = (start(Stream::Stdout)?, start(Stream::Stderr)?);
         let stdin = std::fs::File::open("/dev/null")?.into();
-        Ok(Self { stdio: [stdin, stdout, stderr], outputs })
+        Ok(Self { stdio: [stdin, stdout, stderr], outputs: vec![out, err] })
     }
 
     fn terminal(
         size: TerminalSize,
         place: &Place,
-        files: Vec<RotatedFile>,
+        outputs: &Arc<TaskOutputs>,
         totals: &Arc<Totals>,
     ) -> io::Result<Self> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        unlockpt(&master)?;
-        let slave =
-            ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        let window = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&slave, window)?;
-        let owner = place.owner();
-        fchown(&slave, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
-        let outputs =
-            files.into_iter().take(1).map(|file| Output::start(master.try_clone()?, file, totals.clone()));
-        let outputs = outputs.collect::<io::Result<_>>()?;
-        let stdio = [slave.try_clone()?, slave.try_clone()?, slave];
-        Ok(Self { stdio, outputs })
+        let (master, stdio) = terminal::open(size, place.owner())?;
+        let output = Output::start(master, outputs.clone(), Stream::Stdout, totals.clone())?;
+        Ok(Self { stdio, outputs: vec![output] })
     }
 }
 

@@ -1,24 +1,33 @@
 //! The output of a task: from its pipe or terminal into a rotated file.
 //!
 //! ```text
-//!  pipe --readable--> one 64 KiB buffer per thread --> RotatedFile
+//!  pipe --readable--> one 64 KiB buffer per thread --> TaskOutputs: RotatedFile, and who is attached
 //!        flush: drain what is there now      finish: until everybody has closed it, for so long at most
 //! ```
 //! Idle outputs hold no buffer. Reading and writing are one short step: flush and the pump never interleave inside it.
 
+mod followers;
+mod numbered;
+mod outputs;
+mod readers;
 pub mod rotated;
+mod times;
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use task::control::Stream;
 use tokio::net::unix::pipe::Receiver;
 use tokio::task::JoinHandle;
 
+pub use followers::{Followed, Follower, OpenFile};
+pub use outputs::{Attachment, Kind, Outputs, TaskOutputs};
+pub use readers::Lost;
 pub use rotated::{Counts, RotatedFile};
 
 /// As much as a pipe holds unless told otherwise.
@@ -62,7 +71,7 @@ impl Totals {
     }
 }
 
-/// A task's stdout or stderr, written to its file in the background. Dropped, it stops reading at once.
+/// A process's stdout or stderr, written to its task's log in the background. Dropped, it stops reading at once.
 #[derive(Debug)]
 pub struct Output {
     inner: Arc<Inner>,
@@ -75,20 +84,11 @@ struct Inner {
     source: Receiver,
     /// The most bytes that can be in `source` at one moment.
     capacity: usize,
-    sink: Mutex<Sink>,
+    outputs: Arc<TaskOutputs>,
+    stream: Stream,
+    /// Changed under the lock of `outputs` only.
+    ended: AtomicBool,
     totals: Arc<Totals>,
-}
-
-#[derive(Debug)]
-struct Sink {
-    file: RotatedFile,
-    end: End,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    NotYet,
-    Reached,
 }
 
 /// What one step of reading came to.
@@ -100,20 +100,29 @@ enum Step {
 }
 
 impl Output {
-    /// Begins to write what comes out of `pipe` (a pipe's reading end or a terminal's master) to `file`. The descriptor
-    /// is made non-blocking.
+    /// Begins to write what comes out of `pipe` (a pipe's reading end or a terminal's master) to the log of `stream`,
+    /// which has been [begun](TaskOutputs::begin). The descriptor is made non-blocking.
     ///
     /// # Errors
     /// When the descriptor cannot be waited for.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(pipe: OwnedFd, file: RotatedFile, totals: Arc<Totals>) -> io::Result<Self> {
+    pub fn start(
+        pipe: OwnedFd,
+        outputs: Arc<TaskOutputs>,
+        stream: Stream,
+        totals: Arc<Totals>,
+    ) -> io::Result<Self> {
         fcntl_setfl(&pipe, fcntl_getfl(&pipe)? | OFlags::NONBLOCK)?;
         let capacity = rustix::pipe::fcntl_getpipe_size(&pipe).unwrap_or(TERMINAL);
+        let input = (outputs.kind() == Kind::Terminal).then(|| pipe.try_clone()).transpose()?;
         let source = Receiver::from_owned_fd_unchecked(pipe)?;
-        let sink = Mutex::new(Sink { file, end: End::NotYet });
-        let inner = Arc::new(Inner { source, capacity, sink, totals });
+        if let Some(input) = input {
+            outputs.connect(input);
+        }
+        let inner =
+            Arc::new(Inner { source, capacity, outputs, stream, ended: AtomicBool::new(false), totals });
         Ok(Self { pump: tokio::spawn(pump(Arc::clone(&inner))), inner })
     }
 
@@ -135,27 +144,25 @@ impl Output {
     /// Reads until everybody has closed the other end, or for `within`.
     pub async fn finish(mut self, within: Duration) -> Finish {
         self.flush().await;
-        if self.inner.end() == End::NotYet {
+        if !self.inner.has_ended() {
             let _ = tokio::time::timeout(within, &mut self.pump).await;
             self.flush().await;
         }
         // The mark of a gap at the very end.
-        self.inner.sink().file.write(&[]);
-        match self.inner.end() {
-            End::Reached => Finish::Closed,
-            End::NotYet => Finish::StillOpen,
-        }
+        self.inner.outputs.lock().write(self.inner.stream, &[], now(), &self.inner.totals);
+        if self.inner.has_ended() { Finish::Closed } else { Finish::StillOpen }
     }
 
     /// What became of all bytes so far.
     pub fn stats(&self) -> Counts {
-        self.inner.sink().file.counts()
+        self.inner.outputs.lock().counts(self.inner.stream)
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
         self.pump.abort();
+        self.inner.outputs.hang_up();
     }
 }
 
@@ -174,33 +181,33 @@ async fn pump(inner: Arc<Inner>) {
 impl Inner {
     /// Moves at most one buffer, without waiting.
     fn step(&self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> Step {
-        let mut sink = self.sink();
-        if sink.end == End::Reached {
+        let mut outputs = self.outputs.lock();
+        if self.has_ended() {
             return Step::Ended;
         }
         let step = SHARED.with_borrow_mut(|buffer| {
             buffer.resize(BUFFER, 0);
             let step = outcome(read(buffer));
             if let Step::Moved(count) = step {
-                let before = sink.file.counts();
-                sink.file.write(&buffer[..count]);
-                self.totals.add(before, sink.file.counts());
+                outputs.write(self.stream, &buffer[..count], now(), &self.totals);
             }
             step
         });
         if step == Step::Ended {
-            sink.end = End::Reached;
+            self.ended.store(true, Ordering::Relaxed);
         }
         step
     }
 
-    fn end(&self) -> End {
-        self.sink().end
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
+}
 
-    fn sink(&self) -> std::sync::MutexGuard<'_, Sink> {
-        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn outcome(read: io::Result<usize>) -> Step {
@@ -228,6 +235,7 @@ mod tests {
 
     use super::*;
     use crate::spec::{LogLimits, Owner};
+    use crate::supervisor::Instance;
 
     struct Fixture {
         folder: tempfile::TempDir,
@@ -238,9 +246,10 @@ mod tests {
         fn new(source: OwnedFd, bytes: u64) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let limits = LogLimits { bytes, files: NonZeroU32::new(3).unwrap() };
-            let file =
-                RotatedFile::create(&folder.path().join("stdout"), limits, Owner { uid: 0, gid: 0 }).unwrap();
-            Self { output: Output::start(source, file, Arc::default()).unwrap(), folder }
+            let outputs = TaskOutputs::new(folder.path(), limits, Owner { uid: 0, gid: 0 }, Kind::Pipes);
+            outputs.begin(Instance(1)).unwrap();
+            let output = Output::start(source, Arc::new(outputs), Stream::Stdout, Arc::default()).unwrap();
+            Self { folder, output }
         }
 
         fn path(&self) -> PathBuf {

@@ -17,16 +17,32 @@ pub fn send(pidfd: &OwnedFd, signal: Signal) -> Result<(), String> {
     }
 }
 
-/// Sends SIGTERM to every process of the cgroup but the one of `main`, which has had it.
+/// Sends SIGTERM to every process of the task's cgroup but the one of `main`, which has had it, and those of sessions.
 ///
 /// # Errors
 /// A sentence with what the kernel says; processes that end meanwhile are no error.
 pub fn terminate_others(cgroups: &dyn Manager, name: &CgroupName, main: &OwnedFd) -> Result<(), String> {
-    let listed = || cgroups.processes(name).map_err(|error| error.to_string());
-    let main = host_pid(main);
+    send_to_own(cgroups, name, host_pid(main), Signal::TERM)
+}
+
+/// Ends every process of the task's cgroup by SIGKILL but those of sessions. Who forks fast may outrun it.
+///
+/// # Errors
+/// As [`terminate_others`].
+pub fn kill_own(cgroups: &dyn Manager, name: &CgroupName) -> Result<(), String> {
+    send_to_own(cgroups, name, None, Signal::KILL)
+}
+
+fn send_to_own(
+    cgroups: &dyn Manager,
+    name: &CgroupName,
+    spared: Option<i32>,
+    signal: Signal,
+) -> Result<(), String> {
+    let listed = || cgroups.own_processes(name).map_err(|error| error.to_string());
     let opened: Vec<(i32, OwnedFd)> = listed()?
         .into_iter()
-        .filter(|pid| Some(*pid) != main)
+        .filter(|pid| Some(*pid) != spared)
         .filter_map(|pid| Some((pid, pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?)))
         .collect();
     if opened.is_empty() {
@@ -34,7 +50,7 @@ pub fn terminate_others(cgroups: &dyn Manager, name: &CgroupName, main: &OwnedFd
     }
     // Listed again after its pidfd was opened: so the pidfd is of the process in this cgroup, not of a later one.
     let still = listed()?;
-    opened.iter().filter(|(pid, _)| still.contains(pid)).try_for_each(|(_, pidfd)| send(pidfd, Signal::TERM))
+    opened.iter().filter(|(pid, _)| still.contains(pid)).try_for_each(|(_, pidfd)| send(pidfd, signal))
 }
 
 /// The id that a pidfd's process has for this process; `None` once it has been reaped.

@@ -9,10 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use mesos::common::TaskId;
 use nix::unistd::{Gid, Uid, chown};
+use task::control::LAST_WORDS;
 
 use super::account::{self, Person};
-use super::output::Totals;
+use super::output::{Outputs, Totals};
+use super::sessions::Sessions;
+use super::signal;
 use crate::cgroup::{CgroupError, CgroupName, Manager, tree};
 use crate::fetch::Cache;
 use crate::pod::keeper::Keeper;
@@ -33,8 +37,12 @@ pub struct Workplace {
     pub cache: Cache,
     /// How many check commands there were: no two ever share a cgroup, however long the clearing of one takes.
     pub checks: AtomicU64,
+    /// The processes of tasks that run now, and the sessions in them.
+    pub sessions: Sessions,
     /// What became of the output of all tasks.
     pub logged: Arc<Totals>,
+    /// The outputs of its tasks, for those who look at them.
+    pub outputs: Outputs,
     /// The executor's sandbox: a task's own is `tasks/<task id>` in it.
     pub sandbox: PathBuf,
     /// The pod instance's data folder: a task's own is `<task name>` in it, and outlives the executor.
@@ -69,7 +77,7 @@ impl Workplace {
     /// A sentence with the step and the path.
     pub fn make_place(&self, spec: &TaskSpec) -> Result<Place, String> {
         let person = account::look_up(&spec.identity)?;
-        let sandbox = self.sandbox.join("tasks").join(CgroupName::task(&spec.id).as_str());
+        let sandbox = sandbox(&self.sandbox, &spec.id);
         let place = Place { sandbox, person };
         // Others may look at the output of a task, not at its data.
         for (folder, mode) in [(&place.sandbox, 0o755), (&self.data_folder(spec), 0o700)] {
@@ -150,6 +158,33 @@ impl Workplace {
         self.data.join(crate::cgroup::detect::folder_name(&spec.name.0))
     }
 
+    /// [`Workplace::clear`] for a task whose process has ended, its sessions first.
+    pub async fn clear_task(self: Arc<Self>, id: TaskId, mode: KillMode) {
+        self.end_sessions(&id, mode).await;
+        self.sessions.forget(&id);
+        self.clear(CgroupName::task(&id), mode).await;
+    }
+
+    /// Lets the sessions in a task whose process has ended report their own end for a moment, then ends them. What else
+    /// is in the task does not get that moment. Without sessions there is nothing to wait for.
+    pub async fn end_sessions(self: &Arc<Self>, id: &TaskId, mode: KillMode) {
+        if !self.sessions.are_under_way(id) {
+            return;
+        }
+        if mode == KillMode::Cgroup {
+            let (place, name) = (self.clone(), CgroupName::task(id));
+            let killed = tokio::task::spawn_blocking(move || signal::kill_own(&*place.cgroups, &name)).await;
+            if let Ok(Err(error)) = killed {
+                tracing::warn!(task = %id, error, "kill what an ended process left beside sessions");
+            }
+        }
+        let _ = tokio::time::timeout(LAST_WORDS, self.sessions.ended(id)).await;
+        self.sessions.cut(id);
+        if tokio::time::timeout(LAST_BREATH, self.sessions.ended(id)).await.is_err() {
+            tracing::warn!(task = %id, "sessions in an ended task do not end");
+        }
+    }
+
     /// Kills what a task left in its cgroup and removes the cgroup, unless what is there is to live on.
     pub async fn clear(self: Arc<Self>, name: CgroupName, mode: KillMode) {
         let until = tokio::time::Instant::now() + LAST_BREATH;
@@ -173,6 +208,11 @@ impl Workplace {
             pause = (pause * 2).min(Duration::from_millis(100));
         }
     }
+}
+
+/// A task's own sandbox, in its executor's.
+pub fn sandbox(executors: &Path, id: &TaskId) -> PathBuf {
+    executors.join("tasks").join(CgroupName::task(id).as_str())
 }
 
 /// Of variables of one name, the last one.

@@ -4,6 +4,7 @@
 //!  TaskInfo (JSON of the agent) + TaskSettings (JSON in its data) -> parse -> TaskSpec | SpecError
 //! ```
 
+pub mod exec;
 pub mod field;
 pub mod group;
 pub mod parse;
@@ -19,7 +20,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mesos::common::{CheckType, TaskId};
+use mesos::common::{CheckType, Resource, TaskId};
 
 use crate::cgroup::Limits;
 
@@ -78,6 +79,10 @@ pub struct TaskSpec {
     pub depends_on_timeout: Duration,
     /// What its failure means for its group.
     pub essential: Essential,
+    /// What may be done in it from outside.
+    pub exec: exec::ExecRights,
+    /// The resources that it was launched with, for those who look on.
+    pub resources: Vec<Resource>,
 }
 
 /// What is executed.

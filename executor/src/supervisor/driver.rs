@@ -145,6 +145,7 @@ impl Driver {
             }
         };
         let last_updates = policy::last_updates(self.shutdown_grace_period);
+        self.workplace.sessions.cut_all();
         let until = told_to_end.map_or(Instant::now() + LAST_UPDATES, |since| since + last_updates);
         if tokio::time::timeout_at(until, self.workplace.pod.end()).await.is_err() {
             tracing::error!("processes of the pod do not end; they are left to the agent and the next sweep");
@@ -182,11 +183,13 @@ impl Driver {
             }
             AgentEvent::Shutdown(cause) => {
                 tracing::info!(?cause, "everything is to end");
+                self.workplace.sessions.pod_ends();
                 Some(Event::Shutdown { within: policy::shutdown_budget(self.shutdown_grace_period) })
             }
             AgentEvent::Acknowledged { task_id, outstanding } => {
                 if self.supervisor.task(&task_id).is_none_or(|task| !task.is_living()) {
                     self.publisher.forget(&task_id);
+                    self.workplace.outputs.forget(&task_id);
                 }
                 Some(Event::Outstanding(outstanding))
             }
@@ -198,6 +201,7 @@ impl Driver {
             What::Report(report) => ProcessEvent::Checked(report),
             What::Progress(Progress::Started { pidfd, place }) => {
                 let task = self.tasks.get_mut(&id)?;
+                self.publisher.started(&id, signal::host_pid(&pidfd));
                 task.process = Some((pidfd, place));
                 task.started = Instant::now();
                 ProcessEvent::Started
@@ -208,6 +212,7 @@ impl Driver {
                 if let Some(task) = self.tasks.get_mut(&id) {
                     task.process = None;
                 }
+                self.publisher.exited(&id, &exit);
                 ProcessEvent::Exited(exit)
             }
         };
@@ -296,6 +301,7 @@ impl Driver {
             tracing::error!(task = %id, error, "end it by force");
         }
         if task.spec.kill_mode == KillMode::Cgroup {
+            self.workplace.sessions.cut(id);
             let (workplace, name) = (self.workplace.clone(), CgroupName::task(id));
             task.signalling.push(tokio::task::spawn_blocking(move || {
                 if let Err(error) = workplace.cgroups.kill(&name) {
@@ -340,7 +346,8 @@ impl Driver {
 
     async fn publish(&mut self, status: &Status) {
         let from = self.publisher.latest(&status.id);
-        let wire = self.publisher.publish(status);
+        let spec = self.supervisor.task(&status.id).map(|task| &*task.spec);
+        let wire = self.publisher.publish(status, spec);
         let understood = status.state != TaskState::Killing || self.understands == Understands::All;
         if understood && self.session.updates().send(wire).await.is_err() {
             tracing::error!(task = %status.id, "the session with the agent has ended");
@@ -362,11 +369,15 @@ impl Driver {
 
     fn release(&mut self, id: &TaskId) {
         let Some(task) = self.tasks.remove(id) else { return };
-        let (workplace, name, mode) = (self.workplace.clone(), CgroupName::task(id), task.spec.kill_mode);
+        let (workplace, id, mode) = (self.workplace.clone(), id.clone(), task.spec.kill_mode);
+        let outputs = workplace.outputs.find(&id);
         self.clearing.spawn(async move {
-            workplace.clear(name, mode).await;
+            workplace.clear_task(id, mode).await;
             for job in task.work.into_iter().chain(task.signalling) {
                 let _ = job.await;
+            }
+            if let Some(outputs) = outputs {
+                outputs.end();
             }
         });
         while self.clearing.try_join_next().is_some() {}

@@ -24,7 +24,7 @@ pub mod task;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod table;
+pub(crate) mod table;
 
 use std::fmt;
 use std::time::Duration;

@@ -13,6 +13,7 @@ use super::task::{Group, State, Task};
 use super::{Effect, Exit, ExitStatus, Instance, Moment, ProcessEvent};
 use crate::cgroup::Limits;
 use crate::health::{Observed, Report, Verdict};
+use crate::spec::exec::ExecRights;
 use crate::spec::{
     Address, Backoff, CheckRole, CheckSpec, Command, Essential, Identity, KillMode, LogLimits, Probe,
     RestartPolicy, TaskName, TaskSpec,
@@ -42,6 +43,8 @@ pub(crate) fn a_task(id: &str, name: &str) -> TaskSpec {
         depends_on: Vec::new(),
         depends_on_timeout: Duration::from_secs(300),
         essential: Essential::Yes,
+        exec: ExecRights::default(),
+        resources: Vec::new(),
     }
 }
 

@@ -93,6 +93,10 @@ pub fn clear(record: &Record, network: &mut dyn FnMut(&BridgeRecord) -> Result<(
         let outcome = remove_folder(path);
         cleared.note(path, outcome, Removed::Folder, |left| &mut left.folders);
     }
+    for path in &record.shared_folders {
+        let outcome = remove_if_empty(path);
+        cleared.note(path, outcome, Removed::Folder, |left| &mut left.shared_folders);
+    }
     cleared
 }
 
@@ -266,14 +270,20 @@ fn remove_file(path: &Path) -> Outcome {
 
 /// Whether somebody listens at this socket.
 fn is_served(path: &Path) -> bool {
-    let Ok(address) = UnixAddr::new(path) else {
+    use std::os::fd::AsRawFd as _;
+    // Through its folder's descriptor: the whole path may be longer than a socket's address holds.
+    let (Some(folder), Some(name)) = (path.parent().map(fs::File::open), path.file_name()) else {
+        return false;
+    };
+    let Ok(folder) = folder else { return true };
+    let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    let Ok(address) = UnixAddr::new(&short) else {
         return false;
     };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let Ok(socket) = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None) else {
         return true;
     };
-    use std::os::fd::AsRawFd as _;
     // Any other answer than this, so that of a socket of another type, is a living one's.
     nix::sys::socket::connect(socket.as_raw_fd(), &address) != Err(Errno::ECONNREFUSED)
 }
@@ -293,6 +303,20 @@ fn remove_folder(path: &Path) -> Outcome {
         Ok(false) => removed(path, fs::remove_dir_all(path)),
         Ok(true) => Outcome::Later(refused("something is mounted in it")),
         Err(error) => Outcome::Later(failed("look for mounts below", path)(error)),
+    }
+}
+
+/// Removes a folder in which nothing is: what is in it is others'.
+fn remove_if_empty(path: &Path) -> Outcome {
+    if !is_plain(path) || path.components().count() < 3 {
+        return Outcome::Never(SweepError::Refused {
+            path: path.to_owned(),
+            why: "it is not a plain absolute path of two parts or more",
+        });
+    }
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Outcome::Nothing,
+        other => removed(path, other),
     }
 }
 

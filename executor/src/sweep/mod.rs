@@ -48,12 +48,15 @@ pub struct Record {
     pub sockets: Vec<PathBuf>,
     /// Folders that go with all that is in them.
     pub folders: Vec<PathBuf>,
+    /// Folders that others use too: they go when nothing is in them.
+    pub shared_folders: Vec<PathBuf>,
 }
 
 impl Record {
     fn is_empty(&self) -> bool {
-        let Self { cgroup_folders, mounts, network, sockets, folders, .. } = self;
-        network.is_none() && [cgroup_folders, mounts, sockets, folders].iter().all(|paths| paths.is_empty())
+        let Self { cgroup_folders, mounts, network, sockets, folders, shared_folders, .. } = self;
+        network.is_none()
+            && [cgroup_folders, mounts, sockets, folders, shared_folders].iter().all(|paths| paths.is_empty())
     }
 }
 

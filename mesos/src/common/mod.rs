@@ -19,6 +19,7 @@ pub use container::*;
 pub use id::*;
 pub use info::*;
 pub use named::*;
+pub(crate) use named::{name_of, named};
 pub use parse::*;
 pub use status::*;
 pub use value::*;

@@ -57,7 +57,7 @@ impl<'de, E: Named> Deserialize<'de> for Open<E> {
     }
 }
 
-fn name_of<E: Named + PartialEq>(value: E) -> &'static str {
+pub(crate) fn name_of<E: Named + PartialEq>(value: E) -> &'static str {
     E::NAMES.iter().find(|(known, _)| *known == value).map_or("UNKNOWN", |(_, name)| name)
 }
 
@@ -68,14 +68,14 @@ macro_rules! named {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name { $($(#[$variant_doc])* $variant,)* }
 
-        impl Named for $name {
+        impl $crate::common::Named for $name {
             const NAMES: &'static [(Self, &'static str)] = &[$((Self::$variant, $text),)*];
         }
 
         impl $name {
             /// The name on the wire.
             pub fn as_str(self) -> &'static str {
-                name_of(self)
+                $crate::common::name_of(self)
             }
         }
 
@@ -86,6 +86,7 @@ macro_rules! named {
         }
     };
 }
+pub(crate) use named;
 
 named!(
     /// The states of a task (`TaskState`).

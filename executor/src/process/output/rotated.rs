@@ -4,17 +4,18 @@
 //!  bytes -> write -> stdout, full at exactly the limit -> renamed, a new one begun with the line that did not fit
 //!                    disk full: bytes are counted, and a line says how many are missing as soon as there is room
 //! ```
-//! The folder may belong to the task's user: no name in it is trusted, no link followed.
+//! Beside each a file says when its bytes were read: see [`super::times`].
 
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use super::numbered::{Holds, Numbered, is_foreign, reopen};
+use super::times::Times;
 use crate::spec::{LogLimits, Owner};
 
 /// A file that is rotated. What cannot be written is dropped, counted and marked; nothing here ever fails.
@@ -22,7 +23,8 @@ use crate::spec::{LogLimits, Owner};
 pub struct RotatedFile {
     path: PathBuf,
     limits: LogLimits,
-    owner: Owner,
+    names: Numbered,
+    times: Times,
     /// The file written to; `None` after a rotation whose new file could not be made.
     file: Option<File>,
     /// Its bytes.
@@ -49,24 +51,44 @@ struct Gap {
     cause: io::Error,
 }
 
+/// A log file for somebody else to read.
+#[derive(Debug)]
+pub(super) struct ForReading {
+    pub(super) log: File,
+    pub(super) times: Option<File>,
+}
+
+/// Hears of rotations while they happen.
+pub(super) trait Listener {
+    /// The log goes on in a new file, which begins with `moved` bytes that were the end of the one before. `open` opens it.
+    fn rotated(&mut self, moved: u64, open: &mut dyn FnMut() -> io::Result<ForReading>);
+}
+
+/// Nobody listens.
+impl Listener for () {
+    fn rotated(&mut self, _: u64, _: &mut dyn FnMut() -> io::Result<ForReading>) {}
+}
+
 impl RotatedFile {
     /// Opens `path` for appending, or makes it for `owner` (mode 0644). What is there and is not a plain file of `owner`
-    /// with one name is rotated away.
+    /// with one name is rotated away. What is written comes from the task's process of this number.
     ///
     /// # Errors
     /// When it can neither be opened nor made, with its path.
-    pub fn create(path: &Path, limits: LogLimits, owner: Owner) -> io::Result<Self> {
+    pub fn create(path: &Path, limits: LogLimits, owner: Owner, process: u16) -> io::Result<Self> {
+        let numbered = |holds| Numbered::new(path, holds, limits.files, owner);
         let mut this = Self {
             path: path.to_owned(),
             limits,
-            owner,
+            names: numbered(Holds::Bytes),
+            times: Times::new(numbered(Holds::Times), limits.bytes, process),
             file: None,
             length: 0,
             line: 0,
             gap: None,
             counts: Counts::default(),
         };
-        let opened = match this.open() {
+        let opened = match this.names.open() {
             Err(error) if error.kind() == ErrorKind::NotFound || is_foreign(&error) => this.begin_anew(),
             opened => opened,
         };
@@ -79,15 +101,19 @@ impl RotatedFile {
         Ok(this)
     }
 
-    /// Writes all of `data`, rotating where needed.
-    pub fn write(&mut self, data: &[u8]) {
-        if self.gap.is_some() && !self.mark() {
+    /// Writes all of `data`, read `now` (milliseconds since 1970), rotating where needed.
+    pub fn write(&mut self, data: &[u8], now: u64) {
+        self.write_to(data, now, &mut ());
+    }
+
+    pub(super) fn write_to(&mut self, data: &[u8], now: u64, listener: &mut dyn Listener) {
+        if self.gap.is_some() && !self.mark(now, listener) {
             return self.lose(data.len(), None);
         }
         let mut rest = data;
         while !rest.is_empty() {
             let part = &rest[..self.fitting(rest)];
-            let step = if part.is_empty() { self.rotate() } else { self.append(part) };
+            let step = if part.is_empty() { self.rotate(listener) } else { self.append(part, now) };
             match step {
                 Ok(()) => {
                     self.counts.written += size(part.len());
@@ -101,6 +127,19 @@ impl RotatedFile {
         }
     }
 
+    /// Opens the file written to, with its times, for somebody else; `None` while there is none.
+    pub(super) fn for_reading(&mut self) -> io::Result<Option<ForReading>> {
+        let Some(log) = &self.file else { return Ok(None) };
+        let times = self.times.file(self.length).map(reopen).transpose()?;
+        Ok(Some(ForReading { log: reopen(log)?, times }))
+    }
+
+    /// Which file is written to: device and inode.
+    pub(super) fn identity(&self) -> Option<(u64, u64)> {
+        let metadata = self.file.as_ref()?.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    }
+
     /// What became of all bytes so far.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -109,7 +148,7 @@ impl RotatedFile {
     /// How much of `data` goes into this file: up to its limit, but no part of a line that fits into a file whole.
     fn fitting(&self, data: &[u8]) -> usize {
         let room = usize::try_from(self.limits.bytes.saturating_sub(self.length)).unwrap_or(usize::MAX);
-        if self.file.is_none() {
+        if self.file.is_none() || self.times.are_full() {
             return 0;
         }
         if data.len() <= room {
@@ -123,7 +162,8 @@ impl RotatedFile {
         }
     }
 
-    fn append(&mut self, part: &[u8]) -> Result<(), (usize, io::Error)> {
+    fn append(&mut self, part: &[u8], now: u64) -> Result<(), (usize, io::Error)> {
+        self.times.note(self.length, now);
         let mut done = 0;
         let result = loop {
             let Some(file) = self.file.as_mut().filter(|_| done < part.len()) else {
@@ -157,16 +197,16 @@ impl RotatedFile {
     }
 
     /// Writes the line that says what is missing, whole or not at all.
-    fn mark(&mut self) -> bool {
+    fn mark(&mut self, now: u64, listener: &mut dyn Listener) -> bool {
         let Some(Gap { bytes, cause }) = self.gap.take() else {
             return true;
         };
         let newline = if self.line < self.length { "\n" } else { "" };
         let text = format!("{newline}[kube-executor: {bytes} bytes of output are missing here: {cause}]\n");
         let full = self.length + size(text.len()) > self.limits.bytes && self.length > 0;
-        let result = if full || self.file.is_none() { self.rotate() } else { Ok(()) };
+        let result = if full || self.file.is_none() { self.rotate(listener) } else { Ok(()) };
         let (length, line) = (self.length, self.line);
-        let result = result.and_then(|()| self.append(text.as_bytes()));
+        let result = result.and_then(|()| self.append(text.as_bytes(), now));
         if result.is_err() {
             if let Some(file) = self.file.as_ref().filter(|_| self.length > length) {
                 // A part of a mark would look like output; if it cannot be taken back, it stays.
@@ -180,9 +220,9 @@ impl RotatedFile {
     }
 
     /// Begins a new file, with the last line of the old one if that is not whole yet.
-    fn rotate(&mut self) -> Result<(), (usize, io::Error)> {
-        let old = self.file.take();
-        if let Some(file) = old {
+    fn rotate(&mut self, listener: &mut dyn Listener) -> Result<(), (usize, io::Error)> {
+        let mut moved = 0;
+        if let Some(file) = self.file.take() {
             // Somebody may have truncated it.
             if let Some(length) =
                 file.metadata().ok().map(|metadata| metadata.len()).filter(|now| *now < self.length)
@@ -193,72 +233,42 @@ impl RotatedFile {
                 self.file = Some(file);
                 return Err((0, error));
             }
-            let begun = self.length - self.line;
+            let (begun, line) = (self.length - self.line, self.line);
             let new = self.begin_anew();
-            let moved = match &new {
-                Ok(new) if begun > 0 && self.line > 0 && move_end(&file, new, self.line, begun).is_ok() => {
-                    begun
-                }
-                _ => 0,
-            };
+            // A line whose times alone fill a file is cut.
+            let whole = begun > 0 && line > 0 && !self.times.are_full();
+            if let Ok(new) = &new
+                && whole
+                && move_end(&file, new, line, begun).is_ok()
+            {
+                moved = begun;
+            }
+            self.times.rotate((moved > 0).then_some(line));
             (self.length, self.line) = (moved, 0);
             self.file = Some(new.map_err(|error| (0, error))?);
         } else {
             self.file = Some(self.begin_anew().map_err(|error| (0, error))?);
+            self.times.rotate(None);
         }
+        listener.rotated(moved, &mut || {
+            self.for_reading()?.ok_or_else(|| io::Error::other("the new log file is gone"))
+        });
         Ok(())
     }
 
     /// Makes the file, also where somebody else has just made one.
-    fn begin_anew(&self) -> io::Result<File> {
-        match self.begin() {
-            Err(error) if is_foreign(&error) => self.shift().and_then(|()| self.begin()),
+    fn begin_anew(&mut self) -> io::Result<File> {
+        match self.names.begin() {
+            Err(error) if is_foreign(&error) => self.shift().and_then(|()| self.names.begin()),
             begun => begun,
         }
     }
 
-    /// Renames every file to the next older name; the oldest is removed.
-    fn shift(&self) -> io::Result<()> {
-        let oldest = self.limits.files.get() - 1;
-        if oldest == 0 {
-            return missing_is_fine(std::fs::remove_file(&self.path));
-        }
-        for number in (0..oldest).rev() {
-            missing_is_fine(std::fs::rename(self.numbered(number), self.numbered(number + 1)))?;
-        }
+    fn shift(&mut self) -> io::Result<()> {
+        self.names.shift()?;
+        self.times.shift();
         Ok(())
     }
-
-    fn numbered(&self, number: u32) -> PathBuf {
-        if number == 0 {
-            return self.path.clone();
-        }
-        let mut name = OsString::from(&self.path);
-        name.push(format!(".{number}"));
-        PathBuf::from(name)
-    }
-
-    fn open(&self) -> io::Result<File> {
-        let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-        let file = OpenOptions::new().read(true).append(true).custom_flags(flags.bits()).open(&self.path)?;
-        let metadata = file.metadata()?;
-        let ours = metadata.is_file() && metadata.nlink() == 1 && metadata.uid() == self.owner.uid;
-        if ours { Ok(file) } else { Err(ErrorKind::AlreadyExists.into()) }
-    }
-
-    fn begin(&self) -> io::Result<File> {
-        let file =
-            OpenOptions::new().read(true).append(true).create_new(true).mode(0o644).open(&self.path)?;
-        fchown(&file, Some(self.owner.uid), Some(self.owner.gid))?;
-        Ok(file)
-    }
-}
-
-/// Whether the name is taken by something that is no log file: a link, a folder, a pipe without reader.
-fn is_foreign(error: &io::Error) -> bool {
-    let links_and_pipes = [nix::libc::ELOOP, nix::libc::ENXIO];
-    matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::IsADirectory)
-        || error.raw_os_error().is_some_and(|code| links_and_pipes.contains(&code))
 }
 
 /// Moves the `count` bytes from `start` to the end of `old` to the empty `new`; on failure everything is as it was.
@@ -283,13 +293,6 @@ impl io::Read for At<'_> {
         let count = self.file.read_at(buffer, self.offset)?;
         self.offset += size(count);
         Ok(count)
-    }
-}
-
-fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 

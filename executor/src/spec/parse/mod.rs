@@ -8,11 +8,13 @@
 //! | `limits` | resources and limits of the cgroup, by Mesos's formulas |
 //! | `checks` | checks of Mesos and of `TaskSettings` |
 //! | `fetches` | URIs and artifacts |
+//! | `exec` | what may be done in it from outside |
 //! | `lifecycle` | ending, restarts, dependencies, log |
 
 mod checks;
 mod command;
 mod container;
+mod exec;
 mod fetches;
 mod identity;
 mod lifecycle;
@@ -72,6 +74,8 @@ pub fn parse(raw: &str) -> Result<TaskSpec, SpecError> {
             &data.child("depends_on_timeout_seconds"),
         )?,
         essential: lifecycle::essential(settings.essential),
+        exec: exec::exec(&settings.exec)?,
+        resources: info.resources,
         name,
     })
 }

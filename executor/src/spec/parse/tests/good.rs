@@ -38,6 +38,8 @@ fn a_plain_task_has_the_defaults() {
         depends_on: vec![],
         depends_on_timeout: Duration::from_secs(300),
         essential: Essential::Yes,
+        exec: crate::spec::exec::ExecRights::default(),
+        resources: vec![],
     };
     assert_eq!(spec, expected);
     assert_eq!(good(&info(json!({"data": ""}))), expected);
