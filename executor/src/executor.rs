@@ -34,6 +34,7 @@ use crate::pod::network::Networks;
 use crate::process::output::Outputs;
 use crate::process::sessions::Sessions;
 use crate::process::workplace::Workplace;
+use crate::spec::Rlimit;
 use crate::spec::pod::{self, BridgeSpec, Network, PodSpec};
 use crate::status::{self, Origin, Publisher};
 use crate::supervisor::ExitCause;
@@ -48,7 +49,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// # Errors
 /// What could not be set up; the agent then sees the executor exit.
 pub async fn serve(flags: &Flags, environment: AgentEnvironment) -> anyhow::Result<Ended> {
-    raise_open_files();
+    let open_files = raise_open_files();
     nix::sys::prctl::set_child_subreaper(true).context("become the reaper of the pod's init")?;
     let terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     open_folders(flags, &environment)?;
@@ -64,7 +65,7 @@ pub async fn serve(flags: &Flags, environment: AgentEnvironment) -> anyhow::Resu
     if !report.is_empty() {
         tracing::warn!(%report, "swept what dead executors left");
     }
-    let made = Made::new(flags, &environment, &subscribed)?;
+    let made = Made::new(flags, &environment, &subscribed, open_files)?;
     let publisher = Publisher::new(made.origin);
     let run_folder = made.lease.folder().to_owned();
     let source = metrics::Source {
@@ -113,10 +114,10 @@ fn listen(flags: &Flags, place: SocketPlace, source: control::Source) -> Option<
 
 /// Removes what dead executors of this state folder left, places on bridges included. Blocks.
 pub fn sweep(state: &Path) -> SweepReport {
-    crate::sweep::sweep(state, |BridgeRecord { cluster }| {
+    crate::sweep::sweep(state, |BridgeRecord { cluster, label }| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        let removed = runtime.block_on(Networks::default().remove_cluster(cluster));
+        let removed = runtime.block_on(Networks::default().remove_dead(cluster, label));
         // Other pod instances of the cluster may live: the last one takes the bridge with it.
         removed.map(drop).map_err(|error| error.to_string())
     })
@@ -177,7 +178,12 @@ struct Made {
 }
 
 impl Made {
-    fn new(flags: &Flags, environment: &AgentEnvironment, subscribed: &Subscribed) -> anyhow::Result<Self> {
+    fn new(
+        flags: &Flags,
+        environment: &AgentEnvironment,
+        subscribed: &Subscribed,
+        open_files: Option<Rlimit>,
+    ) -> anyhow::Result<Self> {
         let info = &subscribed.executor_info;
         let pod = pod::pod(info.data.as_ref().map(|data| data.0.as_slice()), &environment.executor_id)
             .map_err(|error| anyhow!("ExecutorInfo: {error}"))?;
@@ -199,7 +205,10 @@ impl Made {
             framework_id: environment.framework_id.value.clone(),
             pod: pod.name.clone(),
             cgroup_folders: cgroups.base_folders(),
-            network: place.as_ref().map(|place| BridgeRecord { cluster: place.cluster.clone() }),
+            network: place.as_ref().map(|place| BridgeRecord {
+                cluster: place.cluster.clone(),
+                label: container_id.value.clone(),
+            }),
             sockets: vec![socket.path(), socket.new_path()],
             shared_folders: vec![socket.folder().to_owned()],
             ..Record::default()
@@ -213,6 +222,7 @@ impl Made {
             cache: Cache::open(&flags.state, fetch::Options::default())
                 .context("open the cache of fetched files")?,
             checks: AtomicU64::new(0),
+            open_files,
             sessions: Sessions::default(),
             logged: Arc::default(),
             outputs: Outputs::default(),
@@ -281,11 +291,13 @@ fn task_environment(environment: &AgentEnvironment, address: IpAddr) -> Vec<(Str
     .to_vec()
 }
 
-/// A task needs about eight descriptors here.
-fn raise_open_files() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+/// A task needs about eight descriptors here. Returns what the limit was: tasks get that one.
+fn raise_open_files() -> Option<Rlimit> {
+    let resource = Resource::RLIMIT_NOFILE;
+    let given = getrlimit(resource);
+    let raised = given.and_then(|(_, hard)| setrlimit(resource, hard, hard));
     if let Err(errno) = raised {
         tracing::warn!(%errno, "raise the limit of open files to its hard limit");
     }
+    given.ok().map(|(soft, hard)| Rlimit { resource, soft, hard })
 }

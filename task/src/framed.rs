@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -134,6 +134,9 @@ impl Inbox {
             {
                 self.descriptors.extend(descriptors);
             }
+        }
+        if received.flags.contains(ReturnFlags::CTRUNC) && self.wanted == Wanted::Kept {
+            return Err(io::Error::other("descriptors were lost on the way: too many open files"));
         }
         self.bytes.extend_from_slice(&buffer[..received.bytes]);
         Ok(if received.bytes == 0 { Read::End } else { Read::Some })

@@ -338,7 +338,10 @@ fn endpoint_task(files: &Files, control: &Path, framework: &FrameworkId) -> anyh
         ..Check::default()
     };
     let settings = TaskSettings {
-        checks: vec![check("readiness", "/readyz"), check("liveness", "/livez")],
+        checks: vec![
+            check("readiness", "/readyz"),
+            Check { grace_period_seconds: Some(30.0), ..check("liveness", "/livez") },
+        ],
         capabilities: Some(Capabilities::default()),
         no_new_privileges: true,
         restart: Some(Restart { policy: Some("always".to_owned()), ..Restart::default() }),

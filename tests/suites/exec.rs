@@ -333,7 +333,8 @@ async fn a_thousand_opens_and_drops_leave_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_session_is_two_lines_of_the_audit_without_input_or_values() {
-    let stand = Stand::start().await;
+    let task = Task::idle("etcd-0-peer").settings(&json!({"exec": {"environment": ["SECRET"]}}));
+    let stand = Stand::with(task, &[]).await;
     let mut command = stand.client.kubex(&[
         "task",
         "exec",
@@ -362,7 +363,7 @@ async fn every_session_is_two_lines_of_the_audit_without_input_or_values() {
 async fn a_finished_task_is_listed_and_refuses_exec() {
     let stand = Stand::with(Task::shell("etcd-0-peer", "sleep 0.3"), &[]).await;
     stand.pod.wait("etcd-0-peer", Finished).await;
-    wait_until("FINISHED in the list", || stand.kubex(&["task", "list"]).contains("FINISHED")).await;
+    wait_until("its end in the list", || stand.kubex(&["task", "list"]).contains("finished")).await;
     assert_eq!(stand.code(&["task", "exec", "etcd-0-peer", "true"]), Some(125));
     stand.end().await;
 }

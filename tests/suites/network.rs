@@ -1,5 +1,6 @@
 //! A pod on its cluster's bridge: an address and a loopback of its own, checked and reported.
 
+use kube_executor_tests::describe::built_executor;
 use kube_executor_tests::fake_agent::Options;
 use kube_executor_tests::pod::{Pod, Signal, Task, send};
 use mesos::common::TaskState;
@@ -82,4 +83,25 @@ async fn a_pod_whose_init_is_killed_has_its_address_again_with_the_next_task() {
     pod.launch(named_server("second", "10.88.7.10"));
     pod.wait_ready("second", true).await;
     pod.end().await;
+}
+
+#[tokio::test]
+async fn the_place_of_a_killed_executor_is_removed_by_the_next_sweep() {
+    let cluster = cluster("dead");
+    let mut pod = on_bridge(&cluster, 10).await;
+    pod.marks().add_cluster(&cluster);
+    pod.launch(server("10.88.7.10"));
+    pod.wait_ready("server", true).await;
+    let namespace = std::path::Path::new("/run/netns").join(format!("kx-{cluster}"));
+    assert!(namespace.exists());
+    pod.signal(Signal::KILL);
+    pod.exited().await;
+    let sweep = std::process::Command::new(built_executor().expect("a built executor"))
+        .arg("--sweep")
+        .arg("--state")
+        .arg(pod.state_folder())
+        .status();
+    assert!(sweep.expect("run the sweep").success());
+    assert!(!namespace.exists(), "the bridge and the link of the last pod go with it");
+    pod.left_nothing().await;
 }

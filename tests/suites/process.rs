@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kube_executor_tests::fake_agent::Options;
 use kube_executor_tests::pod::{Pod, Task, message, read, state};
 use mesos::common::TaskState;
+use rustix::process::Resource;
 use serde_json::json;
 
 use TaskState::{Failed, Finished, Running, Starting};
@@ -282,4 +283,47 @@ async fn a_higher_oom_score_takes_effect_and_what_the_machine_refuses_is_the_tas
 fn may_use_resources() -> bool {
     let status = read("/proc/self/status".as_ref());
     u64::from_str_radix(line(&status, "CapEff:"), 16).is_ok_and(|mask| mask & (1 << 24) != 0)
+}
+
+#[tokio::test]
+async fn a_task_that_asks_for_no_limit_of_open_files_has_the_one_that_the_executor_was_given() {
+    let pod = Pod::start().await;
+    let own = rustix::process::getrlimit(Resource::Nofile);
+    let text = output_of(&pod, "a", Task::shell("a", "ulimit -Sn; ulimit -Hn")).await;
+    let number = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+    assert_eq!(text, format!("{}\n{}\n", number(own.current), number(own.maximum)));
+    pod.end().await;
+}
+
+#[tokio::test]
+async fn when_there_are_no_descriptors_left_a_start_fails_and_says_so_and_the_others_go_on() {
+    let pod = Pod::start().await;
+    pod.launch(Task::idle("first"));
+    pod.wait("first", Running).await;
+    let executor = rustix::process::Pid::from_raw(pod.process().cast_signed());
+    let before =
+        rustix::process::prlimit(executor, Resource::Nofile, limited(&pod)).expect("limit the executor");
+    let names: Vec<String> = (0..12).map(|number| format!("task-{number}")).collect();
+    for name in &names {
+        pod.launch(Task::idle(name));
+    }
+    for name in &names {
+        pod.wait_status(name, "running or failed", |status| [Running, Failed].contains(&state(status))).await;
+    }
+    let failed: Vec<_> = names.iter().filter(|name| pod.states(name).last() == Some(&Failed)).collect();
+    assert!(!failed.is_empty(), "there are descriptors for all of them");
+    let failed = pod.wait(failed[0], Failed).await;
+    assert!(message(&failed).contains("open files"), "{failed:?}");
+    assert_eq!(pod.states("first").last(), Some(&Running), "{}", pod.log());
+    rustix::process::prlimit(executor, Resource::Nofile, before).expect("give the limit back");
+    pod.launch(Task::idle("last"));
+    pod.wait("last", Running).await;
+    pod.end().await;
+}
+
+/// As many descriptors as the executor has, and a few.
+fn limited(pod: &Pod) -> rustix::process::Rlimit {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", pod.process())).expect("its descriptors").count();
+    let own = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::Rlimit { current: Some(open as u64 + 24), ..own }
 }

@@ -162,6 +162,22 @@ struct Owner {
     outgoing: Option<Outgoing>,
     starting: HashMap<u64, oneshot::Sender<Result<Spawned, PodError>>>,
     living: HashMap<u64, oneshot::Sender<ExitStatus>>,
+    spares: Spares,
+}
+
+/// Descriptors kept for those that init sends: where this process has none left, the kernel would drop them on the way, and
+/// nobody could say any longer which process is which.
+#[derive(Debug, Default)]
+struct Spares(Vec<OwnedFd>);
+
+impl Spares {
+    /// As many as any reply carries. Fails where there are no more: then no process must be started.
+    fn keep(&mut self) -> io::Result<()> {
+        while self.0.len() < Reply::MOST_DESCRIPTORS {
+            self.0.push(std::fs::File::open("/dev/null")?.into());
+        }
+        Ok(())
+    }
 }
 
 /// A message on its way.
@@ -182,6 +198,7 @@ impl Owner {
             outgoing: None,
             starting: HashMap::new(),
             living: HashMap::new(),
+            spares: Spares::default(),
         })
     }
 
@@ -195,7 +212,7 @@ impl Owner {
                     (other, _) => Err(io::Error::other(format!("it said {other:?} first"))),
                 };
             }
-            if read(&self.socket, &mut self.inbox).await? == Read::End {
+            if read(&self.socket, &mut self.inbox, &mut self.spares).await? == Read::End {
                 return Err(io::Error::other("it ended before it was ready"));
             }
         }
@@ -205,7 +222,7 @@ impl Owner {
         loop {
             let went_well = tokio::select! {
                 biased;
-                read = read(&self.socket, &mut self.inbox) => match read {
+                read = read(&self.socket, &mut self.inbox, &mut self.spares) => match read {
                     Ok(Read::Some) => self.hear(),
                     Ok(Read::End) => break,
                     Err(error) => Err(error),
@@ -270,6 +287,9 @@ impl Owner {
     }
 
     fn ask(&mut self, Request { mut spawn, descriptors, spawned }: Request) {
+        if let Err(error) = self.spares.keep() {
+            return drop(spawned.send(Err(PodError::Spawn(format!("receive its descriptors: {error}")))));
+        }
         spawn.id = self.next;
         spawn.descriptors = descriptors.len();
         self.next += 1;
@@ -283,8 +303,16 @@ impl Owner {
     }
 }
 
-async fn read(socket: &UnixStream, inbox: &mut Inbox) -> io::Result<Read> {
-    socket.async_io(Interest::READABLE, || inbox.fill(socket.as_fd())).await
+async fn read(socket: &UnixStream, inbox: &mut Inbox, spares: &mut Spares) -> io::Result<Read> {
+    let filled = socket.async_io(Interest::READABLE, || {
+        // A thread of the blocking pool may still be faster; then the pod ends, and the log says why.
+        spares.0.clear();
+        inbox.fill(socket.as_fd())
+    });
+    let read = filled.await;
+    // If there are none now, the next start fails, and says so.
+    let _ = spares.keep();
+    read
 }
 
 /// Writes a part of the message. Init may be writing as well, so reading must go on meanwhile.

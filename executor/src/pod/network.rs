@@ -117,6 +117,17 @@ impl Networks {
         on_thread(move || networks.leave_here(&joined)).await
     }
 
+    /// Removes what a dead pod left: its link, which the kernel would remove some time after the pod's namespace, and the
+    /// bridge if it was the last one's. `label` is the one that the pod joined with.
+    ///
+    /// # Errors
+    /// [`NetworkError`]
+    pub async fn remove_dead(&self, cluster: &str, label: &str) -> Result<Removal, NetworkError> {
+        let (networks, name, link) = (self.clone(), cluster.to_owned(), port_name(label));
+        on_thread(move || networks.delete_here(&name, &link, |_| true)).await?;
+        self.remove_cluster(cluster).await
+    }
+
     /// Removes the namespace of a cluster, its bridge with it, unless a pod instance is on it.
     ///
     /// # Errors
@@ -151,18 +162,27 @@ impl Networks {
     }
 
     fn leave_here(&self, joined: &Joined) -> Result<(), NetworkError> {
-        let path = self.namespace_path(&joined.cluster)?;
+        self.delete_here(&joined.cluster, &joined.link, |index| index == joined.index)
+    }
+
+    fn delete_here(
+        &self,
+        cluster: &str,
+        link: &str,
+        is_it: impl Fn(u32) -> bool,
+    ) -> Result<(), NetworkError> {
+        let path = self.namespace_path(cluster)?;
         let _lock = self.lock()?;
         let Some(namespace) = namespace::open(&path)? else {
             return Ok(());
         };
         namespace::enter(&namespace, &path.display().to_string())?;
-        if index_of(&joined.link)? != Some(joined.index) {
+        let Some(index) = index_of(link)?.filter(|&index| is_it(index)) else {
             return Ok(());
-        }
+        };
         runtime()?.block_on(async {
             let bridge = open_links(&path.display().to_string())?;
-            delete(&bridge, &joined.link, joined.index).await
+            delete(&bridge, link, index).await
         })
     }
 

@@ -77,6 +77,9 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// The most descriptors that come with one.
+    pub const MOST_DESCRIPTORS: usize = 2;
+
     /// How many descriptors come with it.
     pub fn descriptors(&self) -> usize {
         match self {

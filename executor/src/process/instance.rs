@@ -30,6 +30,9 @@ use crate::watched;
 /// How long output is still read after the process has ended, while something else holds it open.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// The same where such processes are to live on (containerd's shims): a restart must not wait for them.
+const DRAIN_OF_THE_LIVING: Duration = Duration::from_millis(100);
+
 /// The longest pause between two looks for who was killed for lack of memory.
 const LAST_LOOK: Duration = Duration::from_millis(512);
 
@@ -207,8 +210,12 @@ impl Run {
         let out_of_memory = limit.filter(|_| killed() > seen);
         self.tell(Progress::Exited(Exit { status, out_of_memory })).await;
         self.clear_leftovers(name).await;
+        let drain = if self.spec.kill_mode == KillMode::Process { DRAIN_OF_THE_LIVING } else { DRAIN };
+        // All are read meanwhile: one time for all of them.
+        let until = tokio::time::Instant::now() + drain;
         for output in outputs {
-            if output.finish(DRAIN).await == Finish::StillOpen {
+            let within = until.saturating_duration_since(tokio::time::Instant::now());
+            if output.finish(within).await == Finish::StillOpen {
                 tracing::warn!(task = %self.spec.id, "its output is still held open by a process it left");
             }
         }

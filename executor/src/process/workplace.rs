@@ -21,7 +21,7 @@ use crate::cgroup::{CgroupError, CgroupName, Manager, tree};
 use crate::fetch::Cache;
 use crate::pod::keeper::Keeper;
 use crate::pod::protocol::Spawn;
-use crate::spec::{Command, KillMode, Owner, TaskSpec};
+use crate::spec::{Command, KillMode, Owner, Rlimit, TaskSpec};
 
 /// How long a cgroup may take to empty after SIGKILL before it is left to the next sweep.
 const LAST_BREATH: Duration = Duration::from_secs(10);
@@ -37,6 +37,8 @@ pub struct Workplace {
     pub cache: Cache,
     /// How many check commands there were: no two ever share a cgroup, however long the clearing of one takes.
     pub checks: AtomicU64,
+    /// The limit of open files that this executor was given, before it raised its own: tasks that ask for none get it.
+    pub open_files: Option<Rlimit>,
     /// The processes of tasks that run now, and the sessions in them.
     pub sessions: Sessions,
     /// What became of the output of all tasks.
@@ -110,11 +112,16 @@ impl Workplace {
                 .as_ref()
                 .map(|sets| (mask(&sets.bounding), mask(&sets.ambient))),
             no_new_privileges: identity.no_new_privileges,
-            rlimits: spec.rlimits.iter().map(|one| (one.resource as u32, one.soft, one.hard)).collect(),
+            rlimits: self.rlimits(spec).map(|one| (one.resource as u32, one.soft, one.hard)).collect(),
             umask: spec.umask,
             oom_score_adj: spec.oom_score_adj,
             terminal: false,
         }
+    }
+
+    fn rlimits<'a>(&'a self, spec: &'a TaskSpec) -> impl Iterator<Item = &'a Rlimit> {
+        let asked = |resource| spec.rlimits.iter().any(|one| one.resource == resource);
+        self.open_files.iter().filter(move |given| !asked(given.resource)).chain(&spec.rlimits)
     }
 
     /// Removes the base of the cgroups, and those of tasks whose processes lived on until the pod's end.

@@ -66,6 +66,8 @@ impl Record {
 pub struct BridgeRecord {
     /// The cluster.
     pub cluster: String,
+    /// What its link there is named after.
+    pub label: String,
 }
 
 /// What could not be done.

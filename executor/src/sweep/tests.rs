@@ -193,7 +193,7 @@ fn mounts_sockets_and_folders_go_and_what_is_gone_already_is_no_error() {
         mounts: vec![at("folder/mount"), at("never-mounted")],
         sockets: vec![at("dead.sock"), at("living.sock"), at("none.sock")],
         folders: vec![at("folder"), at("none")],
-        network: Some(BridgeRecord { cluster: "k8s".to_owned() }),
+        network: Some(BridgeRecord { cluster: "k8s".to_owned(), label: "one".to_owned() }),
         ..record()
     };
     abandoned(state.path(), "c-1", &record);
@@ -234,7 +234,7 @@ fn what_failed_stays_recorded_and_is_tried_again_and_the_rest_is_not() {
     let state = tempfile::tempdir().unwrap();
     let socket = state.path().join("a.sock");
     fs::write(&socket, "").unwrap();
-    let bridge = BridgeRecord { cluster: "k8s".to_owned() };
+    let bridge = BridgeRecord { cluster: "k8s".to_owned(), label: "one".to_owned() };
     abandoned(
         state.path(),
         "c-1",
@@ -288,7 +288,7 @@ fn two_sweeps_at_once_clear_everything_once() {
     const DEAD: usize = 20;
     let state = tempfile::tempdir().unwrap();
     for number in 0..DEAD {
-        let network = Some(BridgeRecord { cluster: number.to_string() });
+        let network = Some(BridgeRecord { cluster: number.to_string(), label: number.to_string() });
         abandoned(state.path(), &number.to_string(), &Record { network, ..record() });
     }
     let calls = AtomicUsize::new(0);

@@ -1,7 +1,7 @@
 //! What an endpoint is given: certificates, policy, a place for its audit; and its arguments.
 
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -49,7 +49,12 @@ impl Files {
             port,
         };
         fs::write(this.policy(), policy).context("write the policy")?;
-        File::create(this.audit()).context("make a file for the audit")?;
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(this.audit())
+            .context("make a file for the audit")?;
         let files = [
             this.serving.certificate.clone(),
             this.serving.key.clone(),
