@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use mesos::common::ContainerId;
 use mesos::executor::Subscribed;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::agent::AgentEvent;
@@ -34,8 +34,8 @@ use crate::pod::network::Networks;
 use crate::process::output::Outputs;
 use crate::process::sessions::Sessions;
 use crate::process::workplace::Workplace;
-use crate::spec::Rlimit;
 use crate::spec::pod::{self, BridgeSpec, Network, PodSpec};
+use crate::spec::{Rlimit, SpecError};
 use crate::status::{self, Origin, Publisher};
 use crate::supervisor::ExitCause;
 use crate::supervisor::driver::{Driver, Ended};
@@ -51,13 +51,13 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub async fn serve(flags: &Flags, environment: AgentEnvironment) -> anyhow::Result<Ended> {
     let open_files = raise_open_files();
     nix::sys::prctl::set_child_subreaper(true).context("become the reaper of the pod's init")?;
-    let terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     open_folders(flags, &environment)?;
     let state = flags.state.clone();
     let sweeping = tokio::task::spawn_blocking(move || sweep(&state));
     let config = SessionConfig::new(&environment).context("use the TLS files that the environment names")?;
     let (session, mut agent) = Session::start(config);
-    let Some(subscribed) = first_subscription(&mut agent).await else {
+    let Some(subscribed) = first_subscription(&mut agent, &mut terminated).await else {
         let unacknowledged = session.drain(environment.shutdown_grace_period).await;
         return Ok(Ended { cause: ExitCause::Shutdown, unacknowledged });
     };
@@ -73,7 +73,7 @@ pub async fn serve(flags: &Flags, environment: AgentEnvironment) -> anyhow::Resu
         counters: session.counters(),
         workplace: made.workplace.clone(),
     };
-    let serving = metrics::serve(&run_folder, flags.metrics_port, source)?;
+    let serving = metrics::serve(&run_folder, flags.metrics_port, source);
     let control = control::Source {
         workplace: made.workplace.clone(),
         board: publisher.board(),
@@ -85,7 +85,8 @@ pub async fn serve(flags: &Flags, environment: AgentEnvironment) -> anyhow::Resu
     let grace_period = environment.shutdown_grace_period;
     let framework = &subscribed.framework_info;
     let driver =
-        Driver::new(made.workplace.clone(), publisher, session, framework, flags.idle(), grace_period);
+        Driver::new(made.workplace.clone(), publisher, session, framework, flags.idle(), grace_period)
+            .refusing(made.refusal);
     let ended = driver.run(agent, terminated).await;
     drop(serving);
     if let Some(control) = control {
@@ -155,9 +156,19 @@ async fn collect(workplace: Arc<Workplace>, most: u64, oldest: Duration) {
 }
 
 /// The answer to the first SUBSCRIBE; `None` when everything is to end before there is one.
-async fn first_subscription(agent: &mut mpsc::Receiver<AgentEvent>) -> Option<Box<Subscribed>> {
+async fn first_subscription(
+    agent: &mut mpsc::Receiver<AgentEvent>,
+    terminated: &mut Signal,
+) -> Option<Box<Subscribed>> {
     loop {
-        match agent.recv().await? {
+        let event = tokio::select! {
+            event = agent.recv() => event?,
+            Some(()) = terminated.recv() => {
+                tracing::info!("SIGTERM: everything is to end");
+                return None;
+            }
+        };
+        match event {
             AgentEvent::Subscribed(subscribed) => return Some(subscribed),
             AgentEvent::Shutdown(cause) => {
                 tracing::info!(?cause, "everything is to end");
@@ -175,6 +186,8 @@ struct Made {
     lease: Lease,
     socket: SocketPlace,
     about: About,
+    /// What is wrong with the pod: its tasks are refused for it.
+    refusal: Option<SpecError>,
 }
 
 impl Made {
@@ -185,8 +198,11 @@ impl Made {
         open_files: Option<Rlimit>,
     ) -> anyhow::Result<Self> {
         let info = &subscribed.executor_info;
-        let pod = pod::pod(info.data.as_ref().map(|data| data.0.as_slice()), &environment.executor_id)
-            .map_err(|error| anyhow!("ExecutorInfo: {error}"))?;
+        let data = info.data.as_ref().map(|data| data.0.as_slice());
+        let (pod, refusal) = pod::pod_or_refusal(data, &environment.executor_id);
+        if let Some(error) = &refusal {
+            tracing::error!(%error, "every task will be refused");
+        }
         let container_id =
             subscribed.container_id.clone().map_or_else(|| container_of(&environment.directory), Ok)?;
         let base = detect::base_name(&container_id.value);
@@ -250,7 +266,7 @@ impl Made {
             address,
             sandbox: environment.sandbox.clone(),
         };
-        Ok(Self { workplace, origin, lease, socket, about })
+        Ok(Self { workplace, origin, lease, socket, about, refusal })
     }
 }
 

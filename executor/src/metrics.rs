@@ -3,11 +3,13 @@
 //! Everything is read from the status board and the session's counters when it is asked for: nothing is counted twice.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,30 +39,76 @@ pub const SOCKET: &str = "metrics.sock";
 /// How long one connection may last: a reader that stalls does not keep others out.
 const CONNECTION: Duration = Duration::from_secs(5);
 
-/// Serves metrics until the result is dropped.
-///
-/// # Errors
-/// The socket or the port cannot be listened on.
-pub fn serve(folder: &Path, port: Option<u16>, source: Source) -> io::Result<JoinSet<()>> {
+/// Readers at once; more wait, each for [`CONNECTION`] at most.
+const READERS: usize = 16;
+/// The pause after a connection could not be accepted, as when there are no file descriptors left.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Serves metrics until the result is dropped. What cannot be listened on is logged: tasks matter more.
+pub fn serve(folder: &Path, port: Option<u16>, source: Source) -> JoinSet<()> {
     let mut serving = JoinSet::new();
-    let listener = UnixListener::bind(folder.join(SOCKET))?;
-    let unix = source.clone();
-    serving.spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            answer(stream, &unix).await;
+    let path = folder.join(SOCKET);
+    match UnixListener::bind(&path) {
+        Ok(listener) => {
+            let source = source.clone();
+            serving.spawn(async move {
+                let accept =
+                    |context: &mut Context<'_>| listener.poll_accept(context).map_ok(|(stream, _)| stream);
+                accept_all(accept, |stream| answer(stream, source.clone())).await;
+            });
         }
-    });
-    if let Some(port) = port {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
-        serving.spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                answer(stream, &source).await;
-            }
-        });
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "no metrics here: listen on a socket");
+        }
     }
-    Ok(serving)
+    let Some(port) = port else { return serving };
+    match listen(port) {
+        Ok(listener) => {
+            serving.spawn(async move {
+                let accept =
+                    |context: &mut Context<'_>| listener.poll_accept(context).map_ok(|(stream, _)| stream);
+                accept_all(accept, |stream| answer(stream, source.clone())).await;
+            });
+        }
+        Err(error) => {
+            tracing::warn!(port, %error, "no metrics here: listen on the port; choose another --metrics-port");
+        }
+    }
+    serving
+}
+
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Answers every connection, several at once, whatever happens to one.
+async fn accept_all<S, A: Future<Output = ()> + Send + 'static>(
+    mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
+    answer: impl Fn(S) -> A,
+) {
+    let mut answers = JoinSet::new();
+    let mut complained = false;
+    loop {
+        while answers.len() >= READERS {
+            answers.join_next().await;
+        }
+        match poll_fn(&mut accept).await {
+            Ok(stream) => {
+                complained = false;
+                answers.spawn(answer(stream));
+            }
+            Err(error) => {
+                if !complained {
+                    tracing::warn!(%error, "accept a reader of metrics");
+                    complained = true;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        while answers.try_join_next().is_some() {}
+    }
 }
 
 /// Where the figures come from.
@@ -74,7 +122,7 @@ pub struct Source {
     pub workplace: Arc<Workplace>,
 }
 
-async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, source: &Source) {
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, source: Source) {
     let service = service_fn(async |request: hyper::Request<hyper::body::Incoming>| {
         let mut response = Response::new(Full::<Bytes>::default());
         match (request.uri().path(), source.text()) {
@@ -197,6 +245,34 @@ mod tests {
     use super::*;
     use crate::supervisor::Status;
     use mesos::common::{TaskId, TaskState};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_cannot_be_accepted_is_not_the_last_and_one_that_stalls_holds_up_no_other() {
+        let (answered, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let mut number = 0;
+        let accept = |_: &mut Context<'_>| {
+            number += 1;
+            match number {
+                1 | 3 => Poll::Ready(Err(io::Error::from_raw_os_error(24))),
+                2 | 4 | 5 => Poll::Ready(Ok(number)),
+                _ => Poll::Pending,
+            }
+        };
+        let answer = |number: i32| {
+            let answered = answered.clone();
+            async move {
+                if number == 2 {
+                    std::future::pending::<()>().await;
+                }
+                let _ = answered.send(number);
+            }
+        };
+        let both = async { [seen.recv().await, seen.recv().await] };
+        tokio::select! {
+            () = accept_all(accept, answer) => {}
+            both = both => assert_eq!(both, [Some(4), Some(5)]),
+        }
+    }
 
     #[test]
     fn the_text_is_read_from_the_board_and_the_counters() {

@@ -100,11 +100,6 @@ impl Publisher {
         self.wire(status, now, uuid::Uuid::new_v4())
     }
 
-    /// The latest state of a task.
-    pub fn latest(&self, id: &TaskId) -> Option<TaskState> {
-        self.board.borrow().tasks.get(id).map(|status| status.state)
-    }
-
     /// Takes a task off the board: it has ended, and the agent knows.
     pub fn forget(&self, id: &TaskId) {
         self.board.send_modify(|board| {

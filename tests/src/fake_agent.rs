@@ -235,6 +235,12 @@ impl FakeAgent {
         self.shared.deliver(tasks, &group);
     }
 
+    /// Any bytes as one record that launches tasks of these ids.
+    pub fn launch_raw(&self, task_ids: &[&str], record: &[u8]) {
+        self.shared.change(|state| state.expect(task_ids));
+        self.send_raw_record(record);
+    }
+
     /// A KILL.
     pub fn kill(&self, task_id: &str, grace_period: Option<Duration>) {
         let mut kill = json!({"task_id": {"value": task_id}});

@@ -63,6 +63,13 @@ impl Pod {
 
     /// As [`Pod::with`], in a state folder that another executor of the test may have used or use.
     pub async fn in_state(state: Arc<TempDir>, options: Options, arguments: &[&str]) -> Self {
+        let pod = Self::unsubscribed(state, options, arguments).await;
+        pod.agent.wait_subscribed().await;
+        pod
+    }
+
+    /// As [`Pod::in_state`], its program just started: until something is waited for, no agent has heard of it.
+    pub async fn unsubscribed(state: Arc<TempDir>, options: Options, arguments: &[&str]) -> Self {
         let container = options.container_id.clone();
         let agent = FakeAgent::start(options).await;
         let sandbox = agent.sandbox();
@@ -94,9 +101,7 @@ impl Pod {
             .stderr(log)
             .spawn()
             .expect("start the executor");
-        let pod = Self { agent, child, marks, leftovers, container, state };
-        pod.agent.wait_subscribed().await;
-        pod
+        Self { agent, child, marks, leftovers, container, state }
     }
 
     /// Delivers a task by LAUNCH.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use TaskState::{Failed, Finished};
+use TaskState::{Failed, Finished, Killed, Running};
 
 fn sha256(file: &Path) -> String {
     let output = Command::new("sha256sum").arg(file).output().expect("run sha256sum");
@@ -92,6 +92,42 @@ async fn what_is_not_what_was_wanted_fails_the_task_and_leaves_nothing_of_it() {
     assert!(message(&status).contains(&"0".repeat(64)), "{}", message(&status));
     assert!(!pod.sandbox("a").join("wanted").exists());
     assert_eq!(read(&pod.sandbox("a").join("stdout")), "");
+    serving.abort();
+    pod.end().await;
+}
+
+#[tokio::test]
+async fn downloads_that_stall_hold_up_neither_other_tasks_nor_kills() {
+    let pod = Pod::start().await;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("listen");
+    let url = format!("http://{}/x", listener.local_addr().expect("an address"));
+    let (stalled, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nfirst").await;
+            let _ = stalled.send(stream);
+        }
+    });
+    let slow: Vec<String> = (0..20).map(|number| format!("slow-{number}")).collect();
+    for id in &slow {
+        pod.launch(Task::shell(id, "true").command("uris", json!([{"value": url}])));
+    }
+    let mut held = Vec::new();
+    for _ in &slow {
+        held.push(arrived.recv().await.expect("a request"));
+    }
+    pod.launch(Task::shell("later", "sleep 1000 & sleep 1000"));
+    pod.wait_processes("later", 3).await;
+    pod.wait("later", Running).await;
+    pod.agent.kill("later", None);
+    pod.wait("later", Killed).await;
+    pod.wait_processes("later", 0).await;
+    for id in &slow {
+        pod.agent.kill(id, None);
+        pod.wait(id, Killed).await;
+    }
     serving.abort();
     pod.end().await;
 }

@@ -1,5 +1,6 @@
 //! What is wrong in what a framework or an agent sends: it is named, and it harms nothing else.
 
+use kube_executor_tests::fake_agent::{Options, task_info};
 use kube_executor_tests::pod::{Pod, Task, message, reason, state};
 use mesos::common::{TaskState, TaskStatus};
 use serde_json::{Value, json};
@@ -300,14 +301,22 @@ async fn absurd_sizes_are_refused_or_fail_and_harm_nothing() {
     let pod = Pod::start().await;
     // More than the kernel takes as one argument.
     pod.launch(Task::shell("long", &"x".repeat(3 << 20)));
-    let status = pod.wait("long", Failed).await;
-    assert!(message(&status).contains("/bin/sh"), "{}", message(&status));
-    assert!(message(&status).len() < 1000);
+    assert_eq!(
+        refusal(&pod, "long").await,
+        "command.value: 3145728 bytes: must be an argument of at most 131071 bytes"
+    );
+    // The longest that it takes.
+    pod.launch(Task::shell("longest", &format!("exit 0{}", " ".repeat(131_065))));
+    pod.wait("longest", Finished).await;
     let variables: Vec<Value> =
         (0..20_000).map(|n| json!({"name": format!("V{n}"), "value": "x".repeat(200)})).collect();
     pod.launch(Task::shell("wide", "true").command("environment", json!({"variables": variables})));
-    let ended = pod.wait_status("wide", "the end of wide", |status| state(status).is_terminal()).await;
-    assert_eq!(state(&ended), Failed, "{ended:?}");
+    let text = refusal(&pod, "wide").await;
+    assert!(text.starts_with("command: ") && text.contains("must be at most 1966080 bytes"), "{text}");
+    let variables: Vec<Value> =
+        (0..1800).map(|n| json!({"name": format!("V{n}"), "value": "x".repeat(1000)})).collect();
+    pod.launch(Task::shell("full", "true").command("environment", json!({"variables": variables})));
+    pod.wait("full", Finished).await;
     let id = "i".repeat(256);
     pod.launch(Task::shell(&id, "true"));
     assert!(refusal(&pod, &id).await.starts_with("task_id.value: "));
@@ -322,13 +331,86 @@ async fn absurd_sizes_are_refused_or_fail_and_harm_nothing() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_not_there_fails_the_task_by_its_name() {
+async fn an_account_that_is_not_there_is_refused_by_its_field_and_name() {
     let pod = Pod::start().await;
     pod.launch(Task::shell("user", "true").command("user", json!("nemo")));
-    assert_eq!(message(&pod.wait("user", Failed).await), "user nemo does not exist on this host");
-    pod.launch(Task::shell("group", "true").settings(&json!({"groups": ["nemo"]})));
-    assert_eq!(message(&pod.wait("group", Failed).await), "group nemo does not exist on this host");
-    assert_eq!(pod.states("user"), [Starting, Failed]);
+    assert_eq!(
+        refusal(&pod, "user").await,
+        "command.user: \"nemo\": must be a user of this host, or a number"
+    );
+    pod.launch(Task::bare("inner").settings(&json!({"command": {"value": "true", "user": "nemo"}})));
+    assert!(refusal(&pod, "inner").await.starts_with("data.command.user: \"nemo\""));
+    pod.launch(Task::shell("group", "true").settings(&json!({"groups": ["daemon", "nemo"]})));
+    assert_eq!(
+        refusal(&pod, "group").await,
+        "data.groups[1]: \"nemo\": must be a group of this host, or a number"
+    );
+    pod.end().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_executor_refuses_its_tasks_and_it_ends_when_idle() {
+    let data = br#"{"network": {"bridge": {"cluster": "c", "address": "nowhere", "gateway": "10.0.0.1"}}}"#;
+    for (data, field, value) in [
+        (&data[..], "ExecutorInfo.data.network.bridge.address", "\"nowhere\""),
+        (br#"{"nmae": "x"}"#, "ExecutorInfo.data.nmae", "\"x\""),
+        (b"{", "ExecutorInfo.data", "1 bytes"),
+        (b"\xff", "ExecutorInfo.data", "1 bytes"),
+        (br#"{"name": "a b"}"#, "ExecutorInfo.data.name", "\"a b\""),
+    ] {
+        let options = Options { executor_data: Some(data.to_vec()), ..Options::default() };
+        let pod = Pod::with(options, &["--idle-timeout", "0.5"]).await;
+        pod.group([Task::shell("a", "true"), Task::shell("b", "true")]);
+        for id in ["a", "b"] {
+            let text = refusal(&pod, id).await;
+            assert!(text.starts_with(&format!("{field}: {value}: ")), "{text}");
+            assert!(!pod.sandbox(id).exists(), "{id}");
+        }
+        pod.ended().await;
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_utf_8_are_refused_with_their_field_and_nothing_is_started() {
+    let pod = Pod::start().await;
+    let launch = |tasks: &[Value]| {
+        let event = json!({"type": "LAUNCH_GROUP", "launch_group": {"task_group": {"tasks": tasks}}});
+        // A real agent passes on what it got, byte for byte.
+        let text = event.to_string().into_bytes();
+        text.into_iter().map(|byte| if byte == b'~' { 0xff } else { byte }).collect::<Vec<u8>>()
+    };
+    let command = |id: &str, text: &str| task_info(id, &json!({"command": {"value": text}}));
+    pod.agent.launch_raw(&["bad", "good"], &launch(&[command("good", "true"), command("bad", "echo ~")]));
+    assert_eq!(
+        refusal(&pod, "bad").await,
+        "command.value: \"echo \u{fffd}\": must be UTF-8: the bytes that are not show as \u{fffd}"
+    );
+    assert_eq!(reason(&pod.wait("good", Error).await), "REASON_TASK_GROUP_INVALID");
+    assert!(!pod.sandbox("good").exists() && !pod.sandbox("bad").exists());
+    let event = json!({"type": "LAUNCH", "launch": {"task": command("alone", "true")}});
+    let event = event.to_string().replace("\"name\":\"alone\"", "\"name\":\"al~ne\"");
+    let event: Vec<u8> = event.bytes().map(|byte| if byte == b'~' { 0xff } else { byte }).collect();
+    pod.agent.launch_raw(&["alone"], &event);
+    assert!(refusal(&pod, "alone").await.starts_with("name: \"al\u{fffd}ne\": must be UTF-8"));
+    assert_eq!(pod.agent.log().subscriptions, 1);
+    works(&pod, "later").await;
+    pod.end().await;
+}
+
+#[tokio::test]
+async fn a_document_that_no_value_can_hold_is_refused_and_not_forgotten() {
+    let pod = Pod::start().await;
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for (number, odd) in [deep.as_str(), r#""\ud800""#, "1e999"].into_iter().enumerate() {
+        let id = format!("odd-{number}");
+        let mut task = task_info(&id, &json!({"command": {"value": "true"}, "labels": "ODD"}));
+        task["labels"] = json!("ODD");
+        let event = json!({"type": "LAUNCH", "launch": {"task": task}}).to_string().replace("\"ODD\"", odd);
+        pod.agent.launch_raw(&[&id], event.as_bytes());
+        let text = refusal(&pod, &id).await;
+        assert!(text.contains("must be JSON"), "{text}");
+    }
+    works(&pod, "later").await;
     pod.end().await;
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use kube_executor_tests::fake_agent::Options;
 use kube_executor_tests::pod::{Pod, Signal, Task, message, reason, seconds_between, state, wait_until};
+use kube_executor_tests::stage::Gate;
 use mesos::common::{Capability, TaskState};
 use serde_json::json;
 
@@ -333,5 +334,21 @@ async fn several_kills_of_a_group_at_once_miss_nobody() {
         assert_eq!(pod.states(id), [Starting, Running, Killing, Killed]);
     }
     assert_eq!(pod.states("a").iter().filter(|state| **state == Failed).count(), 0);
+    pod.end().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_group_does_not_wait_for_tasks_of_another_that_live_on() {
+    let pod = Pod::start().await;
+    let gate = Gate::new(&pod.shared("gate"));
+    pod.group([gentle("base"), Task::shell("crash", &format!("{}; exit 1", gate.wait()))]);
+    pod.wait_stdout("base", "up").await;
+    pod.group([Task::idle("app").settings(&json!({"depends_on": ["base"]}))]);
+    pod.wait("app", Running).await;
+    gate.open("go").await;
+    pod.wait("crash", Failed).await;
+    let status = pod.wait("base", Killed).await;
+    assert!(message(&status).contains("task crash of its group"), "{}", message(&status));
+    assert_eq!(pod.states("app"), [Starting, Running]);
     pod.end().await;
 }

@@ -1,12 +1,14 @@
 //! What tasks go through, from their launch to their end: the executor's program on a fake agent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use kube_executor_tests::fake_agent::Options;
+use kube_executor_tests::fake_agent::{Log, Options, Reply};
 use kube_executor_tests::pod::{
     Pod, Signal, Task, label, message, read, reason, seconds_between, send, state, touch, wait_until,
 };
 use mesos::common::{TaskState, TaskStatus};
+use mesos::executor::CallType;
 use serde_json::json;
 
 use TaskState::{Failed, Finished, Killed, Running, Starting};
@@ -359,4 +361,25 @@ async fn when_a_pod_s_init_is_killed_all_its_tasks_have_failed_and_a_later_launc
     pod.group([Task::shell("later", "true")]);
     pod.wait("later", Finished).await;
     pod.end().await;
+}
+
+#[tokio::test]
+async fn an_executor_whose_last_update_was_refused_ends_after_its_idle_timeout_too() {
+    let pod = Pod::with(Options::default(), &["--idle-timeout", "0.1"]).await;
+    pod.launch(Task::idle("a"));
+    pod.wait("a", Running).await;
+    pod.agent.script_updates([Reply::Status(400), Reply::Status(400)]);
+    pod.agent.kill("a", None);
+    pod.ended().await;
+}
+
+#[tokio::test]
+async fn sigterm_before_the_first_subscription_ends_the_executor_with_exit_code_0() {
+    let state = Arc::new(tempfile::tempdir().expect("make a state folder"));
+    let pod = Pod::unsubscribed(state, Options::default(), &[]).await;
+    pod.agent.script_subscribes([Reply::Silence; 100]);
+    let subscribes = |log: &Log| log.calls_of(CallType::Subscribe).next().map(drop);
+    pod.agent.wait_for("a SUBSCRIBE", subscribes).await;
+    pod.signal(Signal::TERM);
+    pod.ended().await;
 }

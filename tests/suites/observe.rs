@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-use TaskState::{Finished, Running};
+use TaskState::{Failed, Finished, Running};
 
 async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -17,6 +17,22 @@ async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Str
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("read the answer");
     answer
+}
+
+/// The lines of the log with this message about a task.
+fn lines(pod: &Pod, message: &str, task: &str) -> Vec<Value> {
+    let log = pod.log();
+    // The last one may be half written.
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["message"] == message && line["task"] == task).collect()
+}
+
+fn transitions(pod: &Pod, task: &str) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("null").to_owned();
+    let lines = lines(pod, "transition", task);
+    let line =
+        |line: &Value| format!("{} -> {} ({})", text(&line["from"]), text(&line["to"]), text(&line["cause"]));
+    lines.iter().map(line).collect()
 }
 
 fn run(arguments: &[&str]) -> Output {
@@ -66,24 +82,72 @@ async fn every_transition_is_one_line_of_the_log_with_task_from_to_and_cause() {
     let pod = Pod::with(kube_executor_tests::fake_agent::Options::default(), &["--log-format", "json"]).await;
     pod.launch(Task::shell("a", "exit 0"));
     pod.wait("a", Finished).await;
-    let transitions = || -> Vec<Value> {
-        let log = pod.log();
-        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
-        lines.filter(|line| line["message"] == "transition").collect()
-    };
-    wait_until("the last line", || transitions().len() == 3).await;
-    let seen: Vec<String> = transitions()
-        .iter()
-        .map(|line| format!("{} {} -> {} ({})", line["task"], line["from"], line["to"], line["cause"]))
-        .collect();
+    wait_until("the last line", || transitions(&pod, "a").len() == 4).await;
     assert_eq!(
-        seen,
+        transitions(&pod, "a"),
         [
-            r#""a" null -> "TASK_STARTING" (null)"#,
-            r#""a" "TASK_STARTING" -> "TASK_RUNNING" (null)"#,
-            r#""a" "TASK_RUNNING" -> "TASK_FINISHED" ("Command exited with status 0")"#,
+            "null -> pending (null)",
+            "pending -> starting (null)",
+            "starting -> running (null)",
+            "running -> finished (Command exited with status 0)",
         ]
     );
+    let updates = lines(&pod, "update", "a");
+    let states: Vec<&Value> = updates.iter().map(|line| &line["state"]).collect();
+    assert_eq!(states, ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]);
+    pod.end().await;
+}
+
+#[tokio::test]
+async fn transitions_that_no_update_tells_are_lines_too_and_updates_that_are_none_are_not() {
+    let pod = Pod::with(kube_executor_tests::fake_agent::Options::default(), &["--log-format", "json"]).await;
+    let check = json!({"role": "liveness", "command": {"value": "[ ! -e sick ]"}, "interval_seconds": 0.05});
+    let mut fatal = check.clone();
+    fatal["failures"] = json!(1);
+    let restart = json!({"policy": "on-failure", "delay_seconds": 0.01, "limit": 1});
+    let text = "rm -f sick; sleep 0.3; touch sick; exec sleep 1000";
+    pod.launch(Task::shell("sick", text).settings(&json!({"checks": [fatal], "restart": restart})));
+    let limit = json!({"nanoseconds": 200_000_000_u64});
+    pod.launch(Task::idle("long").with("max_completion_time", limit));
+    pod.wait("sick", Failed).await;
+    pod.wait("long", Failed).await;
+    wait_until("the last lines", || {
+        [("sick", 10), ("long", 5)].iter().all(|(id, count)| transitions(&pod, id).len() == *count)
+    })
+    .await;
+    let ways = |id: &str| -> Vec<String> {
+        let seen = transitions(&pod, id);
+        seen.iter().map(|line| line.split(" (").next().unwrap_or_default().to_owned()).collect()
+    };
+    let first = ["null -> pending", "pending -> starting", "starting -> running", "running -> killing"];
+    assert_eq!(ways("long"), [&first[..], &["killing -> failed"]].concat());
+    assert!(transitions(&pod, "long")[3].contains("max_completion_time"));
+    let second = ["killing -> backoff", "backoff -> pending", "pending -> starting"];
+    let third = ["starting -> running", "running -> killing", "killing -> failed"];
+    assert_eq!(ways("sick"), [&first[..], &second, &third].concat());
+    assert!(transitions(&pod, "sick")[3].contains("health check failed"));
+    // Healthy or not, it runs.
+    assert!(lines(&pod, "update", "sick").iter().any(|line| line["healthy"] == json!(false)));
+    pod.end().await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_costs_the_metrics_there_and_a_reader_that_stalls_costs_nobody_else() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("take a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let options = kube_executor_tests::fake_agent::Options::default();
+    let pod = Pod::with(options, &["--metrics-port", &port]).await;
+    pod.launch(Task::idle("a"));
+    pod.wait("a", Running).await;
+    assert!(pod.log().contains("no metrics here"), "{}", pod.log());
+    let folder = std::fs::read_dir(pod.state_folder().join("run")).expect("list the run folder");
+    let socket = folder.flatten().map(|one| one.path().join("metrics.sock")).find(|path| path.exists());
+    let socket = socket.expect("a socket");
+    let stalled = UnixStream::connect(&socket).await.expect("connect");
+    let answer = get(UnixStream::connect(&socket).await.expect("connect"), "/metrics").await;
+    assert!(answer.contains("kube_executor_tasks{state=\"TASK_RUNNING\"} 1"), "{answer}");
+    let open = stalled.try_read(&mut [0]).expect_err("a connection that is still open");
+    assert_eq!(open.kind(), std::io::ErrorKind::WouldBlock);
     pod.end().await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube_executor::agent::environment::AgentEnvironment;
 use kube_executor::agent::session::{Session, SessionConfig};
-use kube_executor::agent::{AgentEvent, ShutdownCause};
+use kube_executor::agent::{AgentEvent, ShutdownCause, Text};
 use kube_executor_tests::fake_agent::{
     Acknowledge, ClientCertificate, FakeAgent, Log, Options, PATIENCE, Received, Reply, Transport, Via,
     status, task_info,
@@ -182,6 +182,55 @@ async fn a_refused_update_blocks_no_other_and_gets_one_more_chance() {
 }
 
 #[tokio::test]
+async fn an_update_that_is_refused_or_dropped_is_not_waited_for_by_the_driver() {
+    let mut rig = Rig::start(Options::default()).await;
+    rig.launch("a").await;
+    let not_accepted = |event: AgentEvent| match event {
+        AgentEvent::NotAccepted { task_id, outstanding } => (task_id.value, outstanding),
+        other => panic!("another event: {other:?}"),
+    };
+    rig.agent.script_updates([Reply::Status(400)]);
+    rig.push("a", TaskState::Finished).await;
+    assert_eq!(not_accepted(rig.event().await), ("a".to_owned(), 0), "kept back");
+    rig.agent.script_updates([Reply::Status(400)]);
+    rig.agent.drop_stream();
+    assert!(matches!(rig.event().await, AgentEvent::Subscribed(_)));
+    assert_eq!(not_accepted(rig.event().await), ("a".to_owned(), 0), "dropped");
+    rig.push("phantom", TaskState::Running).await;
+    assert_eq!(not_accepted(rig.event().await), ("phantom".to_owned(), 0), "never received");
+}
+
+#[tokio::test]
+async fn a_refused_update_does_not_hold_up_the_end_of_the_session() {
+    let mut rig = Rig::start(Options::default()).await;
+    rig.launch("a").await;
+    rig.agent.script_updates([Reply::Status(400)]);
+    rig.push("a", TaskState::Finished).await;
+    assert!(matches!(rig.event().await, AgentEvent::NotAccepted { .. }));
+    let drained = timeout(PATIENCE, rig.session.drain(2 * PATIENCE)).await.expect("an end");
+    assert_eq!(drained, 1, "it is told as not acknowledged");
+}
+
+#[tokio::test]
+async fn a_task_that_is_not_utf_8_is_delivered_as_such_and_resent_as_utf_8() {
+    let mut rig = Rig::start(Options { acknowledge: Acknowledge::None, ..Options::default() }).await;
+    let mut record = br#"{"type":"LAUNCH","launch":{"task":{"task_id":{"value":"a"},"name":"n"#.to_vec();
+    record.extend_from_slice(b"\xff\"}}}");
+    rig.agent.launch_raw(&["a"], &record);
+    let AgentEvent::Launch(tasks) = rig.event().await else { panic!("another event") };
+    assert_eq!((tasks.len(), tasks[0].text), (1, Text::Repaired));
+    // No update could carry such an id.
+    rig.agent
+        .send_raw_record(b"{\"type\":\"LAUNCH\",\"launch\":{\"task\":{\"task_id\":{\"value\":\"\xff\"}}}}");
+    rig.agent.drop_stream();
+    assert!(matches!(rig.event().await, AgentEvent::Subscribed(_)));
+    let log = rig.agent.log();
+    let body = log.calls_of(CallType::Subscribe).next_back().unwrap().subscribe().unwrap();
+    let tasks: Vec<_> = body.unacknowledged_tasks.iter().map(|task| task.get()).collect();
+    assert_eq!(tasks, ["{\"task_id\":{\"value\":\"a\"},\"name\":\"n\u{fffd}\"}"]);
+}
+
+#[tokio::test]
 async fn a_resubscription_carries_what_is_not_acknowledged_in_order_and_to_the_byte() {
     let mut rig = Rig::start(Options { acknowledge: Acknowledge::None, ..Options::default() }).await;
     let launched = task_info("new", &json!({"field_of_a_later_version": [1, "x"]}));
@@ -289,7 +338,7 @@ async fn a_task_is_launched_once_in_an_executors_life() {
     rig.agent.launch_group(&[task("a")]);
     rig.agent.launch_group(&[task("a"), task("b"), task("b"), task("c")]);
     let AgentEvent::Launch(tasks) = rig.event().await else { panic!("another event") };
-    let ids: Vec<_> = tasks.iter().map(|task| task.get().contains(r#""name":"b""#)).collect();
+    let ids: Vec<_> = tasks.iter().map(|task| task.raw.get().contains(r#""name":"b""#)).collect();
     assert_eq!(ids, [true, false]);
 }
 
@@ -297,6 +346,7 @@ async fn a_task_is_launched_once_in_an_executors_life() {
 async fn an_update_of_a_task_that_was_never_received_is_not_sent() {
     let mut rig = Rig::start(Options::default()).await;
     rig.push("phantom", TaskState::Running).await;
+    assert!(matches!(rig.event().await, AgentEvent::NotAccepted { .. }));
     rig.launch("a").await;
     rig.push("a", TaskState::Running).await;
     rig.agent.wait_status("a", TaskState::Running).await;

@@ -29,7 +29,7 @@ pub enum AgentEvent {
     /// The agent took the subscription, the first or a further one.
     Subscribed(Box<Subscribed>),
     /// Tasks to run: those of a LAUNCH_GROUP, or the one of a LAUNCH. Already recorded as unacknowledged.
-    Launch(Vec<Box<RawValue>>),
+    Launch(Vec<Delivered>),
     /// A task to end, with the grace period that goes before all others.
     Kill {
         /// Which.
@@ -43,9 +43,34 @@ pub enum AgentEvent {
     Acknowledged {
         /// The update's task.
         task_id: TaskId,
-        /// How many updates of all tasks are still not acknowledged.
+        /// How many updates of all tasks still wait for an acknowledgement.
         outstanding: usize,
     },
+    /// An update will not be acknowledged: the agent refused it, or it was dropped.
+    NotAccepted {
+        /// The update's task.
+        task_id: TaskId,
+        /// How many updates of all tasks still wait for an acknowledgement.
+        outstanding: usize,
+    },
+}
+
+/// A task as the agent delivered it.
+#[derive(Debug)]
+pub struct Delivered {
+    /// Its `TaskInfo`.
+    pub raw: Box<RawValue>,
+    /// What became of the bytes.
+    pub text: Text,
+}
+
+/// What became of the bytes of an event before they were read as JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Text {
+    /// They are as they came.
+    AsSent,
+    /// Not all were UTF-8: the others are [`char::REPLACEMENT_CHARACTER`].
+    Repaired,
 }
 
 /// Why everything is to end.

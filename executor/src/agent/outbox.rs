@@ -209,6 +209,17 @@ impl Outbox {
         self.updates.len()
     }
 
+    /// How many of these the agent may still acknowledge before the next subscription: all but the refused ones.
+    pub fn awaited(&self) -> usize {
+        self.updates.iter().filter(|entry| entry.state != State::Refused).count()
+    }
+
+    /// The task of a queued update.
+    pub fn task_of(&self, uuid: Uuid) -> Option<TaskId> {
+        let entry = self.updates.iter().find(|entry| entry.uuid == uuid);
+        entry.map(|entry| entry.status.task_id.clone())
+    }
+
     fn in_flight(&mut self, uuid: Uuid) -> Option<&mut Entry> {
         self.updates.iter_mut().find(|entry| entry.uuid == uuid && entry.state == State::InFlight)
     }

@@ -6,7 +6,8 @@ use super::ShutdownCause;
 use super::environment::Checkpoint;
 
 /// Attempts are never further apart, whatever the agent allows: after its restart it waits two seconds for its executors.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// The attempts themselves take [`super::session::SessionLimits::resubscribe`] at most.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Nor closer, but for the first.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// The pause once everything is to end.

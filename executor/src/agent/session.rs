@@ -60,7 +60,7 @@ impl Default for SessionLimits {
     fn default() -> Self {
         Self {
             subscribe: Duration::from_secs(5),
-            resubscribe: Duration::from_millis(1500),
+            resubscribe: Duration::from_millis(1400),
             call: Duration::from_secs(5),
             heartbeat: Duration::from_secs(30 * 60),
             silence: Duration::from_secs(75 * 60),
@@ -161,5 +161,17 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::reconnect::LONGEST_PAUSE;
+
+    #[test]
+    fn the_next_attempt_begins_within_the_agents_two_seconds_even_after_one_that_hung() {
+        let apart = SessionLimits::default().resubscribe + LONGEST_PAUSE;
+        assert!(apart <= Duration::from_millis(1750), "{apart:?}");
     }
 }

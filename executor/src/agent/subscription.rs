@@ -1,5 +1,6 @@
 //! One subscription: the SUBSCRIBE, then events until the stream ends.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, warn};
 
+use super::Text;
 use super::connection::{AgentAddress, Complaint, ConnectError, Connection, Wants};
 
 /// What a subscription may take.
@@ -110,7 +112,7 @@ async fn open(
         _connection: connection,
     });
     loop {
-        match stream.next().await? {
+        match stream.next().await?.0 {
             Event::Subscribed(subscribed) => return Ok((stream, Opening::Subscribed(subscribed))),
             Event::Shutdown => return Ok((stream, Opening::Shutdown)),
             Event::Error(message) => error!(message, "error from the agent"),
@@ -125,11 +127,12 @@ impl Stream {
     ///
     /// # Errors
     /// [`StreamEnd`]; the stream is of no further use.
-    pub(super) async fn next(&mut self) -> Result<Event, StreamEnd> {
+    pub(super) async fn next(&mut self) -> Result<(Event, Text), StreamEnd> {
         loop {
             while let Some(record) = self.decoder.next()? {
+                let (record, text) = repair(&record);
                 if let Some(event) = read(&record)? {
-                    return Ok(event);
+                    return Ok((event, text));
                 }
             }
             let frame = timeout_at(self.heard + self.silence, self.body.frame()).await;
@@ -144,6 +147,15 @@ impl Stream {
                 }
             }
         }
+    }
+}
+
+/// A record as UTF-8. An agent passes on what its framework sent, UTF-8 or not; a string that is not is no reason to lose
+/// the event around it.
+fn repair(record: &[u8]) -> (Cow<'_, [u8]>, Text) {
+    match String::from_utf8_lossy(record) {
+        Cow::Borrowed(_) => (Cow::Borrowed(record), Text::AsSent),
+        Cow::Owned(repaired) => (Cow::Owned(repaired.into_bytes()), Text::Repaired),
     }
 }
 
@@ -173,6 +185,14 @@ mod tests {
         assert!(matches!(read(br#"{"type":"KILL"}"#), Ok(None)));
         assert!(matches!(read(b"[1,2]"), Ok(None)));
         assert!(matches!(read(br#"{"type":"LATER"}"#), Ok(Some(Event::Unknown(_)))));
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_replaced_and_the_rest_of_the_event_is_kept() {
+        let (record, text) = repair(b"{\"type\":\"ERROR\",\"error\":{\"message\":\"a\xffb\"}}");
+        assert_eq!(text, Text::Repaired);
+        assert!(matches!(read(&record), Ok(Some(Event::Error(message))) if message == "a\u{fffd}b"));
+        assert_eq!(repair("\u{fffd}".as_bytes()).1, Text::AsSent);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mesos::common::{TaskState, TaskStatus};
+use mesos::common::{TaskId, TaskState, TaskStatus};
 use mesos::executor::{Call, CallType};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -111,8 +111,10 @@ impl Worker {
             self.start_errand();
             let outstanding = self.outbox.outstanding();
             self.count(|counters| counters.outstanding = outstanding);
-            if !updates_open && outstanding == 0 {
-                return 0;
+            // Subscribed, what the agent refused has no further chance that one could wait for.
+            let awaited = if self.is_live() { self.outbox.awaited() } else { outstanding };
+            if !updates_open && awaited == 0 {
+                return outstanding;
             }
             let alarm = self.alarm();
             let happening = tokio::select! {
@@ -143,7 +145,7 @@ impl Worker {
                 Happening::Status(None) => updates_open = false,
                 Happening::Link(Advance::Due) => self.subscribe(),
                 Happening::Link(Advance::Answered(answer)) => self.answered(answer),
-                Happening::Link(Advance::Heard(Ok(event))) => self.heard(event),
+                Happening::Link(Advance::Heard(Ok((event, text)))) => self.heard(event, text),
                 Happening::Link(Advance::Heard(Err(end))) => self.lost(&end),
                 Happening::Desk(returned) => self.returned(returned),
                 Happening::Alarm => self.alarmed(),
@@ -162,6 +164,16 @@ impl Worker {
         }
     }
 
+    /// Tells the driver that an update is not waited for any longer.
+    fn not_accepted(&mut self, task_id: TaskId) {
+        let outstanding = self.outbox.awaited();
+        self.tell(AgentEvent::NotAccepted { task_id, outstanding });
+    }
+
+    fn is_live(&self) -> bool {
+        matches!(self.link, Link::Live { .. })
+    }
+
     fn count(&self, change: impl FnOnce(&mut Counters)) {
         self.counters.send_if_modified(|counters| {
             let before = *counters;
@@ -175,12 +187,14 @@ impl Worker {
         if !self.known.knows(&task_id) {
             error!(task = %task_id, state = state.name(), "update dropped: the task was never received");
             self.count(|counters| counters.updates_dropped += 1);
+            self.not_accepted(task_id);
             return;
         }
         match self.outbox.push(status) {
             Err(error) => {
                 error!(task = %task_id, state = state.name(), %error, "update dropped");
                 self.count(|counters| counters.updates_dropped += 1);
+                self.not_accepted(task_id);
             }
             Ok(dropped) => {
                 for uuid in &dropped {

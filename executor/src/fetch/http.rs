@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,11 +36,8 @@ pub(super) async fn download(
     path: &Path,
 ) -> Result<[u8; 32], Failure> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let (path, max_bytes) = (path.to_owned(), options.max_bytes);
-    let writer = tokio::spawn(blocking(move || write(receiver, file, &path, max_bytes)));
-    let read = read(url, options, sender).await;
-    let written = writer.await.unwrap_or(Err(Failure::Aborted));
-    match (read, written) {
+    let writing = Writing { file, path: path.to_owned(), hash: Sha256::new(), left: options.max_bytes };
+    match tokio::join!(read(url, options, sender), write(receiver, writing, options.max_bytes)) {
         (Ok(()), written) => written,
         // A failed writer takes no more, which the reader cannot explain.
         (Err(_), Err(failure)) if !matches!(failure, Failure::Aborted) => Err(failure),
@@ -53,23 +51,46 @@ enum Chunk {
     End,
 }
 
-fn write(
+/// A file that grows.
+struct Writing {
+    file: File,
+    path: PathBuf,
+    hash: Sha256,
+    /// How many bytes more it may have.
+    left: u64,
+}
+
+impl Writing {
+    fn add(&mut self, data: &[u8], max_bytes: u64) -> Result<(), Failure> {
+        self.left = self.left.checked_sub(data.len() as u64).ok_or(Failure::TooLarge(max_bytes))?;
+        self.hash.update(data);
+        self.file.write_all(data).map_err(Failure::io("write", &self.path))
+    }
+}
+
+/// Holds a thread for what has arrived only, never while it waits for the network.
+async fn write(
     mut chunks: mpsc::Receiver<Chunk>,
-    mut file: File,
-    path: &Path,
+    mut writing: Writing,
     max_bytes: u64,
 ) -> Result<[u8; 32], Failure> {
-    let mut hash = Sha256::new();
-    let mut left = max_bytes;
     loop {
-        match chunks.blocking_recv() {
-            Some(Chunk::Data(data)) => {
-                left = left.checked_sub(data.len() as u64).ok_or(Failure::TooLarge(max_bytes))?;
-                hash.update(&data);
-                file.write_all(&data).map_err(Failure::io("write", path))?;
+        let mut arrived = Vec::new();
+        if chunks.recv_many(&mut arrived, QUEUE).await == 0 {
+            return Err(Failure::Aborted);
+        }
+        let ended = matches!(arrived.last(), Some(Chunk::End));
+        writing = blocking(move || {
+            for chunk in &arrived {
+                if let Chunk::Data(data) = chunk {
+                    writing.add(data, max_bytes)?;
+                }
             }
-            Some(Chunk::End) => return Ok(hash.finalize().into()),
-            None => return Err(Failure::Aborted),
+            Ok(writing)
+        })
+        .await?;
+        if ended {
+            return Ok(writing.hash.finalize().into());
         }
     }
 }
@@ -174,7 +195,7 @@ async fn connect(uri: &Uri, options: &Options) -> Result<Box<dyn Stream>, Failur
     let failed = |source: io::Error| Failure::Connect { to: to.clone(), source };
     let config = if https { Some(client_config(options.authorities.clone()).await?) } else { None };
     let connected = async {
-        let stream = TcpStream::connect((host.as_str(), port)).await?;
+        let stream = TcpStream::connect(&*addresses(host.clone(), port).await?).await?;
         stream.set_nodelay(true)?;
         let Some(config) = config else {
             return Ok(Box::new(stream) as Box<dyn Stream>);
@@ -183,6 +204,15 @@ async fn connect(uri: &Uri, options: &Options) -> Result<Box<dyn Stream>, Failur
         Ok(Box::new(TlsClient::new(config, name).connect(stream).await?) as Box<dyn Stream>)
     };
     within(options.connect_timeout, "connect to", &to, connected).await?.map_err(failed)
+}
+
+/// The addresses of a host. A lookup may hold its thread for long, and goes on when it is no longer waited for.
+async fn addresses(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let found = blocking(move || Ok((host.as_str(), port).to_socket_addrs().map(Iterator::collect)));
+    found.await.unwrap_or_else(|failure| Err(io::Error::other(failure.to_string())))
 }
 
 /// What connections are made with, trusting the authorities that are there now.

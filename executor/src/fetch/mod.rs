@@ -26,6 +26,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::files::{self, OpenError};
 use crate::spec::{ArchiveKind, Fetch, FetchForm, FetchSource};
 use crate::text::chain;
@@ -259,9 +261,19 @@ fn open_regular(path: &Path) -> Result<File, Failure> {
     })
 }
 
+/// How much of this work may be under way at once, waiting or not: half of the program's threads for such work. The
+/// others are left to what ends tasks.
+static THREADS: Semaphore = Semaphore::const_new(8);
+
 /// File work, off the thread that everything else runs on.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
+    let permit = THREADS.acquire().await.map_err(|_| Failure::Aborted)?;
+    let work = move || {
+        // Work goes on when it is no longer waited for: it keeps its permit.
+        let _permit = permit;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(Failure::Aborted))
 }

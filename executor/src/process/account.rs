@@ -35,6 +35,32 @@ pub fn look_up(identity: &Identity) -> Result<Option<Person>, String> {
     Ok(Some(person))
 }
 
+/// A name that no account or group of the host has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unknown {
+    /// The user.
+    User(String),
+    /// One of the groups.
+    Group {
+        /// Its place among them.
+        index: usize,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// The first name of an identity that is not there. Numbers need not be; a lookup that fails says nothing.
+pub fn unknown(identity: &Identity) -> Option<Unknown> {
+    let is_number = |name: &str| name.parse::<u32>().is_ok();
+    let user = identity.user.as_ref().filter(|name| !is_number(name));
+    if let Some(name) = user.filter(|name| matches!(User::from_name(name), Ok(None))) {
+        return Some(Unknown::User(name.clone()));
+    }
+    let mut groups = identity.groups.iter().enumerate().filter(|(_, name)| !is_number(name));
+    let (index, name) = groups.find(|(_, name)| matches!(Group::from_name(name), Ok(None)))?;
+    Some(Unknown::Group { index, name: name.clone() })
+}
+
 fn user(name: &str) -> Result<Person, String> {
     let number = name.parse::<u32>().ok();
     let found = match number {

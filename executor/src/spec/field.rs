@@ -230,6 +230,40 @@ pub fn clean(value: &mut Value, field: &Field) -> Result<(), SpecError> {
     }
 }
 
+/// The error of a `TaskInfo` that was not UTF-8: the first of its strings that shows so. `None` when the rest of the
+/// event was not.
+pub fn replaced(raw: &str) -> Option<SpecError> {
+    if !raw.contains(char::REPLACEMENT_CHARACTER) {
+        return None;
+    }
+    let shown = char::REPLACEMENT_CHARACTER;
+    let allowed = format!("must be UTF-8: the bytes that are not show as {shown}");
+    let field = Field::new("");
+    let found = document(raw, &field).ok().and_then(|document| first_replaced(&document, &field));
+    Some(match found {
+        Some((field, text)) => field.error(text, allowed),
+        None => field.error(format_args!("{} bytes", raw.len()), allowed),
+    })
+}
+
+fn first_replaced(value: &Value, field: &Field) -> Option<(Field, String)> {
+    let is_it = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
+    match value {
+        Value::String(text) => is_it(text).then(|| (field.clone(), text.clone())),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(index, item)| first_replaced(item, &field.index(index)))
+        }
+        Value::Object(members) => members.iter().find_map(|(name, member)| {
+            if is_it(name) {
+                Some((field.clone(), name.clone()))
+            } else {
+                first_replaced(member, &field.child(name))
+            }
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
 fn no_nul(text: &str, field: &Field) -> Result<(), SpecError> {
     if text.contains('\0') { Err(field.error(text, "must not contain NUL bytes")) } else { Ok(()) }
 }

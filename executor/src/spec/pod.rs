@@ -70,6 +70,18 @@ pub fn pod(raw: Option<&[u8]>, executor_id: &ExecutorId) -> Result<PodSpec, Spec
     Ok(PodSpec { name: path_part(name, &field)?, network })
 }
 
+/// [`pod`], or a pod instance that is never used and why: its tasks are refused with that, which reaches those who sent
+/// them; an executor that ends says nothing to anybody.
+pub fn pod_or_refusal(raw: Option<&[u8]>, executor_id: &ExecutorId) -> (PodSpec, Option<SpecError>) {
+    match pod(raw, executor_id) {
+        Ok(pod) => (pod, None),
+        Err(error) => {
+            let unused = PodSpec { name: executor_id.value.clone(), network: Network::Host };
+            (unused, Some(SpecError { field: format!("ExecutorInfo.{}", error.field), ..error }))
+        }
+    }
+}
+
 fn path_part(name: &str, field: &Field) -> Result<String, SpecError> {
     let safe = !matches!(name, "" | "." | "..")
         && name.len() <= 200

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use mesos::common::{Capability, FrameworkInfo, TaskId, TaskState};
 use rustix::process::Signal;
-use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::admission::admit;
 use super::state::Supervisor;
-use super::{Effect, Event, ExitCause, Instance, Launched, Moment, ProcessEvent, Status, policy};
+use super::{Effect, Event, ExitCause, Instance, Moment, ProcessEvent, Status, Transition, policy};
 use crate::agent::session::Session;
 use crate::agent::{AgentEvent, ShutdownCause};
 use crate::cgroup::CgroupName;
@@ -29,7 +29,7 @@ use crate::process::command::TaskCommands;
 use crate::process::instance::{Fact, Progress, Run, What};
 use crate::process::signal;
 use crate::process::workplace::{Place, Workplace};
-use crate::spec::{self, KillMode, TaskSpec};
+use crate::spec::{KillMode, SpecError, TaskSpec};
 use crate::status::Publisher;
 
 /// How many events of processes may wait.
@@ -50,6 +50,8 @@ pub struct Driver {
     happened: mpsc::Receiver<Fact>,
     /// What ended tasks left is being removed.
     clearing: JoinSet<()>,
+    /// Why no task can run in this executor.
+    refusal: Option<SpecError>,
 }
 
 /// Which states the framework understands.
@@ -116,7 +118,14 @@ impl Driver {
             facts,
             happened,
             clearing: JoinSet::new(),
+            refusal: None,
         }
+    }
+
+    /// It refuses every task with this error, if there is one.
+    #[must_use]
+    pub fn refusing(self, refusal: Option<SpecError>) -> Self {
+        Self { refusal, ..self }
     }
 
     /// Runs until the executor is to end: then every task has ended, and the agent has acknowledged it, if it could be
@@ -160,11 +169,17 @@ impl Driver {
     async fn handle(&mut self, event: Event) -> Option<ExitCause> {
         let now = Moment(self.born.elapsed());
         let mut exit = None;
+        let mut moved = Vec::new();
         for effect in self.supervisor.handle(event, now) {
             match effect {
                 Effect::Exit(cause) => exit = Some(cause),
+                Effect::Moved(transition) => moved.push(transition),
                 other => self.run_effect(other).await,
             }
+        }
+        // What is to be done goes before what is to be read.
+        for Transition { id, from, to, cause } in moved {
+            tracing::info!(task = %id, from, to, cause, "transition");
         }
         exit
     }
@@ -175,9 +190,7 @@ impl Driver {
                 self.understands = Understands::of(&subscribed.framework_info);
                 None
             }
-            AgentEvent::Launch(tasks) => {
-                Some(Event::Launch(tasks.iter().filter_map(|raw| launched(raw)).collect()))
-            }
+            AgentEvent::Launch(tasks) => Some(Event::Launch(admit(&tasks, self.refusal.as_ref()))),
             AgentEvent::Kill { task_id, grace_period } => {
                 Some(Event::Kill { id: task_id, grace: grace_period })
             }
@@ -186,7 +199,8 @@ impl Driver {
                 self.workplace.sessions.pod_ends();
                 Some(Event::Shutdown { within: policy::shutdown_budget(self.shutdown_grace_period) })
             }
-            AgentEvent::Acknowledged { task_id, outstanding } => {
+            AgentEvent::Acknowledged { task_id, outstanding }
+            | AgentEvent::NotAccepted { task_id, outstanding } => {
                 if self.supervisor.task(&task_id).is_none_or(|task| !task.is_living()) {
                     self.publisher.forget(&task_id);
                     self.workplace.outputs.forget(&task_id);
@@ -237,7 +251,7 @@ impl Driver {
             }
             Effect::Publish(status) => self.publish(&status).await,
             Effect::Release { id } => self.release(&id),
-            Effect::Exit(_) => {}
+            Effect::Exit(_) | Effect::Moved(_) => {}
         }
     }
 
@@ -345,7 +359,6 @@ impl Driver {
     }
 
     async fn publish(&mut self, status: &Status) {
-        let from = self.publisher.latest(&status.id);
         let spec = self.supervisor.task(&status.id).map(|task| &*task.spec);
         let wire = self.publisher.publish(status, spec);
         let understood = status.state != TaskState::Killing || self.understands == Understands::All;
@@ -356,14 +369,13 @@ impl Driver {
         tokio::task::yield_now().await;
         tracing::info!(
             task = %status.id,
-            from = from.map(tracing::field::display),
-            to = %status.state,
+            state = %status.state,
             cause = status.message.as_deref(),
             reason = status.reason.map(tracing::field::display),
             healthy = status.healthy,
             ready = status.ready,
             restarts = status.restarts,
-            "transition"
+            "update"
         );
     }
 
@@ -381,20 +393,6 @@ impl Driver {
             }
         });
         while self.clearing.try_join_next().is_some() {}
-    }
-}
-
-/// A task as it was delivered. One without an id cannot even be reported: it is logged.
-fn launched(raw: &RawValue) -> Option<Launched> {
-    match spec::parse(raw.get()) {
-        Ok(spec) => Some(Launched::Valid(Box::new(spec))),
-        Err(error) => match spec::identify(raw.get()) {
-            Ok((id, name)) => Some(Launched::Invalid { id, name, error }),
-            Err(worse) => {
-                tracing::error!(%error, %worse, "a task without an id was delivered");
-                None
-            }
-        },
     }
 }
 

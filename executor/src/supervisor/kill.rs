@@ -23,7 +23,7 @@ pub struct Killing {
 /// How far the ending of a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Tasks that depend on it still have to end.
+    /// Tasks that depend on it are being ended too, and end first.
     Waiting,
     /// It has no process yet, and its start was called off.
     Starting,
@@ -88,6 +88,6 @@ impl KillCause {
 pub enum Begin {
     /// At once.
     Now,
-    /// When [`Task::release_kill`] is called: tasks that depend on it end first.
+    /// When [`Task::release_kill`] is called: tasks that depend on it and are being ended too end first.
     AfterDependents,
 }

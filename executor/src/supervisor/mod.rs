@@ -12,8 +12,10 @@
 //! | `checks` | the checks of a task: what their verdicts come to |
 //! | [`kill`] | the ending of a task: why, how far, how long |
 //! | [`policy`] | the numbers: restart delays, grace periods, what an exit means |
+//! | [`admission`] | tasks as they were delivered, checked or refused |
 //! | [`driver`] | the only loop: it selects over events, calls the state machine, runs the effects |
 
+pub mod admission;
 mod checks;
 pub mod driver;
 pub mod kill;
@@ -214,6 +216,8 @@ pub enum Effect {
     },
     /// Report a task's state upstream.
     Publish(Status),
+    /// Log that a task went from one state to another.
+    Moved(Transition),
     /// The task has ended for good: remove what was made for it.
     Release {
         /// The task.
@@ -221,6 +225,19 @@ pub enum Effect {
     },
     /// End the executor, once everything is acknowledged or that takes too long.
     Exit(ExitCause),
+}
+
+/// A step of the state machine of one task: [`task::State`]s by their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// The task.
+    pub id: TaskId,
+    /// The state before; `None` for a task that has just been launched.
+    pub from: Option<&'static str>,
+    /// The state now.
+    pub to: &'static str,
+    /// Why, for people, where there is more to say than the states do.
+    pub cause: Option<String>,
 }
 
 /// Why the executor ends.

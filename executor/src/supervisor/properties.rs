@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mesos::common::{TaskId, TaskState};
+use mesos::common::{CheckType, TaskId, TaskState};
 use proptest::prelude::*;
 
 use super::state::Supervisor;
 use super::*;
-use crate::health::{Report, Verdict};
+use crate::health::{Observed, Report, Verdict};
+use crate::spec::field::Field;
 use crate::spec::{Backoff, CheckRole, Essential, RestartPolicy};
 use crate::supervisor::table::{a_check, a_task};
+
+/// How a process ends that was told to.
+const KILLED: Exit = Exit { status: ExitStatus::Signal { number: 9, core: false }, out_of_memory: None };
 
 /// What the world does next.
 #[derive(Debug, Clone)]
@@ -18,7 +22,7 @@ enum Step {
     Launch(Vec<Shape>),
     Started(usize),
     StartFailed(usize),
-    Exited(usize, i32),
+    Exited(usize, Exit),
     OutOfMemory(usize),
     Check(usize, usize, Verdict),
     Stale(usize),
@@ -36,6 +40,13 @@ struct Shape {
     depends_on: Vec<usize>,
     roles: Vec<u8>,
     completion: Option<u64>,
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Valid,
+    Invalid,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -43,16 +54,28 @@ fn shape() -> impl Strategy<Value = Shape> {
         0_u8..4,
         any::<bool>(),
         prop::collection::vec(0_usize..6, 0..3),
-        prop::collection::vec(0_u8..3, 0..3),
+        prop::collection::vec(0_u8..4, 0..3),
         prop::option::weighted(0.2, 1_u64..5000),
+        prop_oneof![30 => Just(Form::Valid), 1 => Just(Form::Invalid)],
     )
-        .prop_map(|(restart, essential, depends_on, roles, completion)| Shape {
+        .prop_map(|(restart, essential, depends_on, roles, completion, form)| Shape {
             restart,
             essential,
             depends_on,
             roles,
             completion,
+            form,
         })
+}
+
+fn exit() -> impl Strategy<Value = Exit> {
+    let status = prop_oneof![
+        4 => (0..2_i32).prop_map(ExitStatus::Code),
+        1 => Just(ExitStatus::Signal { number: 11, core: true }),
+        1 => Just(ExitStatus::PodEnded),
+    ];
+    (status, prop::option::weighted(0.15, Just(1)))
+        .prop_map(|(status, out_of_memory)| Exit { status, out_of_memory })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -61,12 +84,13 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Verdict::Pass),
         1 => Just(Verdict::Fail { message: "x".to_owned() }),
         1 => Just(Verdict::Fatal { message: "x".to_owned(), failures: 3 }),
+        1 => Just(Verdict::Observed(Observed::Connected(true))),
     ];
     prop_oneof![
         3 => prop::collection::vec(shape(), 1..4).prop_map(Step::Launch),
         12 => task.clone().prop_map(Step::Started),
         1 => task.clone().prop_map(Step::StartFailed),
-        4 => (task.clone(), 0..2_i32).prop_map(|(task, code)| Step::Exited(task, code)),
+        4 => (task.clone(), exit()).prop_map(|(task, exit)| Step::Exited(task, exit)),
         1 => task.clone().prop_map(Step::OutOfMemory),
         8 => (task.clone(), 0_usize..3, verdict).prop_map(|(task, check, verdict)| Step::Check(task, check, verdict)),
         1 => task.clone().prop_map(Step::Stale),
@@ -85,6 +109,9 @@ struct Seen {
     statuses: Vec<Status>,
     instance: Instance,
     process: Process,
+    signal: Signal,
+    /// The state of the last transition.
+    at: Option<&'static str>,
     kill_wanted: bool,
     /// Nothing but the order of stopping decides when it is asked to end.
     stopped_in_order: bool,
@@ -95,6 +122,13 @@ enum Process {
     None,
     Starting,
     Alive,
+}
+
+/// Whether its process was told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    None,
+    Sent,
 }
 
 #[derive(Debug)]
@@ -139,9 +173,7 @@ impl World {
                 world.tasks.get_mut(id).unwrap().process = Process::None;
                 world.process(id, ProcessEvent::StartFailed("x".to_owned()));
             }),
-            Step::Exited(index, code) => {
-                self.when(index, Process::Alive, |world, id| world.exit(id, ExitStatus::Code(code)))
-            }
+            Step::Exited(index, exit) => self.when(index, Process::Alive, |world, id| world.exit(id, exit)),
             Step::OutOfMemory(index) => self.when(index, Process::Alive, |world, id| {
                 world.tasks.get_mut(id).unwrap().stopped_in_order = false;
                 world.process(id, ProcessEvent::OutOfMemory { limit: 1 });
@@ -183,9 +215,32 @@ impl World {
         self.tasks[id].statuses.last().is_some_and(|last| !last.state.is_terminal())
     }
 
-    fn exit(&mut self, id: &TaskId, status: ExitStatus) {
+    fn exit(&mut self, id: &TaskId, exit: Exit) {
         self.tasks.get_mut(id).unwrap().process = Process::None;
-        self.process(id, ProcessEvent::Exited(Exit { status, out_of_memory: None }));
+        self.process(id, ProcessEvent::Exited(exit));
+    }
+
+    fn is_killing(&self, id: &TaskId) -> bool {
+        self.tasks[id].statuses.last().is_some_and(|last| last.state == TaskState::Killing)
+    }
+
+    /// Time passes, starts succeed, and processes that were told to end do.
+    fn goes_on(&mut self) {
+        let ids: Vec<TaskId> = self.tasks.keys().cloned().collect();
+        for id in &ids {
+            let task = &self.tasks[id];
+            match (task.process, task.signal) {
+                (Process::Starting, _) => {
+                    self.tasks.get_mut(id).unwrap().process = Process::Alive;
+                    self.process(id, ProcessEvent::Started);
+                }
+                (Process::Alive, Signal::Sent) => self.exit(id, KILLED),
+                _ => {}
+            }
+        }
+        if !self.exited {
+            self.take(Step::Wait(1000));
+        }
     }
 
     fn when(&mut self, index: usize, process: Process, then: impl FnOnce(&mut Self, &TaskId)) {
@@ -214,7 +269,8 @@ impl World {
             spec.depends_on = depends_on.iter().cloned().collect();
             spec.essential = if shape.essential { Essential::Yes } else { Essential::No };
             spec.max_completion = shape.completion.map(Duration::from_millis);
-            let roles = [CheckRole::Startup, CheckRole::Readiness, CheckRole::Liveness];
+            let reported = CheckRole::Reported(CheckType::Tcp);
+            let roles = [CheckRole::Startup, CheckRole::Readiness, CheckRole::Liveness, reported];
             spec.checks = shape.roles.iter().map(|role| a_check(roles[usize::from(*role)])).collect();
             let backoff = Backoff {
                 delay: Duration::from_millis(100),
@@ -233,11 +289,20 @@ impl World {
                 statuses: Vec::new(),
                 instance: Instance(0),
                 process: Process::None,
+                signal: Signal::None,
+                at: None,
                 kill_wanted: false,
                 stopped_in_order: shape.completion.is_none(),
             };
             self.tasks.insert(id.clone(), seen);
-            launched.push((id, name, Launched::Valid(Box::new(spec))));
+            let one = match shape.form {
+                Form::Valid => Launched::Valid(Box::new(spec)),
+                Form::Invalid => {
+                    let error = Field::new("umask").error(9, "must be octal digits");
+                    Launched::Invalid { id: id.clone(), name: name.clone(), error }
+                }
+            };
+            launched.push((id, name, one));
         }
         let effects_before = self.latest.clone();
         for (id, name, _) in &launched {
@@ -270,24 +335,45 @@ impl World {
                 assert_eq!(task.process, Process::None, "one process at a time");
                 assert_eq!(instance.0, task.instance.0 + 1);
                 (task.instance, task.process) = (instance, Process::Starting);
+                task.signal = Signal::None;
             }
             Effect::Cancel { id } => assert_eq!(self.tasks[&id].process, Process::Starting),
             Effect::Terminate { id } => {
                 assert_eq!(self.tasks[&id].process, Process::Alive, "no signal to a finished process");
                 self.check_order_of_stop(&id);
+                self.tasks.get_mut(&id).unwrap().signal = Signal::Sent;
             }
             Effect::Kill { id } => {
-                assert_eq!(self.tasks[&id].process, Process::Alive, "no signal to a finished process")
+                let task = &self.tasks[&id];
+                assert_eq!(task.process, Process::Alive, "no signal to a finished process");
+                assert_eq!(task.signal, Signal::Sent, "SIGTERM comes first");
             }
             Effect::StartChecks { id, .. } => assert_eq!(self.tasks[&id].process, Process::Alive),
             Effect::StopChecks { .. } => {}
             Effect::Release { id } => assert_eq!(self.tasks[&id].process, Process::None),
             Effect::Exit(_) => self.exited = true,
+            Effect::Moved(transition) => self.check_transition(transition),
         }
+    }
+
+    fn check_transition(&mut self, Transition { id, from, to, .. }: Transition) {
+        let task = self.tasks.get_mut(&id).unwrap();
+        assert_eq!(task.at, from, "{id} goes on from where it is, to {to}");
+        assert_ne!(from, Some(to), "{id}: that is no transition");
+        task.at = Some(to);
     }
 
     fn check_status(&mut self, status: Status) {
         let task = self.tasks.get_mut(&status.id).unwrap();
+        let expected: &[Option<&str>] = match status.state {
+            TaskState::Starting => &[Some("pending")],
+            TaskState::Finished => &[Some("finished")],
+            TaskState::Failed => &[Some("failed")],
+            TaskState::Killed => &[Some("killed"), None],
+            TaskState::Error => &[None],
+            _ => &[Some("running"), Some("pending"), Some("backoff"), Some("starting"), Some("killing")],
+        };
+        assert!(expected.contains(&task.at), "{:?} is reported as {status:?}", task.at);
         if let Some(last) = task.statuses.last() {
             assert!(!last.state.is_terminal(), "a task ends once: {last:?} then {status:?}");
             let back = last.state == TaskState::Killing && !status.state.is_terminal();
@@ -326,7 +412,7 @@ impl World {
             for (other, seen) in &self.tasks {
                 let depends = seen.depends_on.contains(&task.name) && self.latest[&task.name] == *id;
                 assert!(
-                    !(depends && seen.process == Process::Alive && self.is_living(other)),
+                    !(depends && seen.process == Process::Alive && self.is_killing(other)),
                     "{id} ends before {other}, which depends on it"
                 );
             }
@@ -358,13 +444,28 @@ proptest! {
                 world.take(Step::Wait(3000));
             }
             if !world.exited {
-                world.when(0, Process::Alive, |world, id| world.exit(id, ExitStatus::Signal { number: 9, core: false }));
+                world.when(0, Process::Alive, |world, id| world.exit(id, KILLED));
             }
         }
         prop_assert!(world.exited, "a shutdown ends the executor");
         for (id, task) in &world.tasks {
             let ends = task.statuses.iter().filter(|status| status.state.is_terminal()).count();
             prop_assert_eq!(ends, 1, "{} has one terminal status: {:?}", id, task.statuses);
+        }
+    }
+
+    #[test]
+    fn what_is_being_ended_ends_though_all_else_goes_on(steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new();
+        for step in steps.into_iter().filter(|step| !matches!(step, Step::Shutdown(_))) {
+            world.take(step);
+        }
+        // Each round brings the ending one process further, by force if need be.
+        for _ in 0..2 * world.tasks.len() + 10 {
+            world.goes_on();
+        }
+        for (id, task) in &world.tasks {
+            prop_assert!(!world.is_killing(id), "{} hangs: {:?}", id, task.statuses);
         }
     }
 }

@@ -7,6 +7,9 @@
 //!  no task left, nothing to acknowledge -> idle -> Exit
 //! ```
 
+#[cfg(test)]
+mod life;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -167,8 +170,9 @@ impl Supervisor {
             .filter(|(_, task)| task.deadline().is_some())
             .map(|(id, _)| id.clone())
             .collect();
+        let tiers = if asked.is_empty() { BTreeMap::new() } else { self.tiers() };
         for id in asked {
-            let tiers = self.tiers_below(&id, &mut BTreeSet::new());
+            let tiers = tiers.get(&id).copied().unwrap_or(0);
             if let Some(task) = self.tasks.get_mut(&id) {
                 let most = policy::shutdown_grace(Duration::MAX, deadline.since(now), tiers);
                 task.shorten_kill(now.after(most), now, effects);
@@ -210,24 +214,20 @@ impl Supervisor {
         let waiting = self.tasks.iter().filter(|(_, task)| task.waits_to_be_killed());
         let waiting: Vec<TaskId> = waiting.map(|(id, _)| id.clone()).collect();
         if !waiting.is_empty() {
-            let living = self.living_specs();
-            let needed: BTreeSet<TaskName> =
-                living.into_iter().flat_map(|spec| spec.depends_on.iter().cloned()).collect();
-            for id in &waiting {
-                let tiers = self.tiers_below(id, &mut BTreeSet::new());
-                let left = if let Life::Stopping { deadline } = self.life {
-                    Some(deadline.since(now))
-                } else {
-                    None
-                };
+            let needed = self.needed_by_the_ending();
+            let left = match self.life {
+                Life::Stopping { deadline } => Some((deadline.since(now), self.tiers())),
+                Life::Serving | Life::Idle { .. } | Life::Forcing | Life::Over => None,
+            };
+            for id in waiting.iter().filter(|id| !needed.contains(*id)) {
                 let Some(task) = self.tasks.get_mut(id) else {
                     continue;
                 };
-                if !needed.contains(&task.spec.name) {
-                    let own = task.spec.grace_period;
-                    let grace = left.map_or(own, |left| policy::shutdown_grace(own, left, tiers));
-                    task.release_kill(grace, now, effects);
-                }
+                let own = task.spec.grace_period;
+                let grace = left.as_ref().map_or(own, |(left, tiers)| {
+                    policy::shutdown_grace(own, *left, tiers.get(id).copied().unwrap_or(0))
+                });
+                task.release_kill(grace, now, effects);
             }
         }
         if matches!(self.life, Life::Stopping { deadline } if deadline <= now) {
@@ -238,21 +238,44 @@ impl Supervisor {
         }
     }
 
-    /// How many living tasks one behind the other this one depends on.
-    fn tiers_below(&self, id: &TaskId, seen: &mut BTreeSet<TaskId>) -> u32 {
-        let Some(task) = self.tasks.get(id).filter(|task| task.is_living()) else {
-            return 0;
-        };
-        let mut deepest = 0;
-        for name in &task.spec.depends_on {
-            if let Some(below) = self.names.get(name)
-                && self.tasks.get(below).is_some_and(Task::is_living)
-                && seen.insert(below.clone())
-            {
-                deepest = deepest.max(1 + self.tiers_below(below, seen));
+    /// The tasks that others depend on which are being ended themselves. Those that live on are waited for by nobody:
+    /// nothing says that they ever end.
+    fn needed_by_the_ending(&self) -> BTreeSet<TaskId> {
+        let ending = self.tasks.values().filter(|task| matches!(task.state, State::Killing(_)));
+        let names = ending.flat_map(|task| &task.spec.depends_on);
+        names.filter_map(|name| self.names.get(name)).cloned().collect()
+    }
+
+    /// Of each living task, how many living tasks one behind the other it depends on, by the longest way.
+    fn tiers(&self) -> BTreeMap<TaskId, u32> {
+        let mut tiers: BTreeMap<TaskId, u32> = BTreeMap::new();
+        for task in self.tasks.values().filter(|task| task.is_living()) {
+            let mut way = vec![(task, self.living_dependencies(task))];
+            while let Some((task, below)) = way.last_mut() {
+                let task: &Task = task;
+                match below.pop() {
+                    Some(next) if !tiers.contains_key(&next.spec.id) => {
+                        // What is on the way already would be a cycle: no launch makes one, and none may hang here.
+                        if way.iter().all(|(on_way, _)| on_way.spec.id != next.spec.id) {
+                            way.push((next, self.living_dependencies(next)));
+                        }
+                    }
+                    Some(_) => {}
+                    None => {
+                        let below = self.living_dependencies(task);
+                        let deepest = below.iter().filter_map(|one| tiers.get(&one.spec.id)).max();
+                        let own = deepest.map_or(0, |deepest| deepest + 1);
+                        tiers.insert(task.spec.id.clone(), own);
+                        way.pop();
+                    }
+                }
             }
         }
-        deepest
+        tiers
+    }
+
+    fn living_dependencies(&self, task: &Task) -> Vec<&Task> {
+        task.spec.depends_on.iter().filter_map(|name| self.named(name)).collect()
     }
 
     fn start_ready(&mut self, now: Moment, effects: &mut Vec<Effect>) {
@@ -336,10 +359,85 @@ fn refused(id: &TaskId, state: TaskState, reason: Option<Reason>, message: &str)
 #[cfg(test)]
 mod tests {
     use super::super::table::a_task;
-    use super::super::{Instance, ProcessEvent};
+    use super::super::{Exit, ExitStatus, Instance, ProcessEvent};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    fn running(supervisor: &mut Supervisor, tasks: Vec<TaskSpec>, now: Moment) {
+        let ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
+        supervisor.handle(
+            Event::Launch(tasks.into_iter().map(|task| Launched::Valid(Box::new(task))).collect()),
+            now,
+        );
+        for id in ids {
+            let event = ProcessEvent::Started;
+            supervisor.handle(Event::Process { id, instance: Instance(1), event }, now);
+        }
+    }
+
+    fn depending(id: &str, on: &[&str]) -> TaskSpec {
+        let depends_on = on.iter().map(|name| TaskName((*name).to_owned())).collect();
+        TaskSpec { depends_on, ..a_task(id, id) }
+    }
+
+    #[test]
+    fn a_task_ends_with_its_group_though_one_of_another_group_that_depends_on_it_lives_on() {
+        let mut supervisor = Supervisor::new(SECOND, 0);
+        let now = Moment::default();
+        running(&mut supervisor, vec![a_task("base", "base"), a_task("crash", "crash")], now);
+        running(&mut supervisor, vec![depending("app", &["base"])], now);
+        let exit = Exit { status: ExitStatus::Code(1), out_of_memory: None };
+        let event = ProcessEvent::Exited(exit);
+        let effects =
+            supervisor.handle(Event::Process { id: TaskId::new("crash"), instance: Instance(1), event }, now);
+        assert!(effects.contains(&Effect::Terminate { id: TaskId::new("base") }), "{effects:?}");
+        assert_eq!(supervisor.task(&TaskId::new("app")).unwrap().state, State::Running);
+    }
+
+    #[test]
+    fn a_task_that_ends_with_its_group_still_waits_for_those_of_it_that_depend_on_it() {
+        let mut supervisor = Supervisor::new(SECOND, 0);
+        let now = Moment::default();
+        let tasks = vec![a_task("base", "base"), depending("app", &["base"]), a_task("crash", "crash")];
+        running(&mut supervisor, tasks, now);
+        let ended = |id: &str| {
+            let event = ProcessEvent::Exited(Exit { status: ExitStatus::Code(1), out_of_memory: None });
+            Event::Process { id: TaskId::new(id), instance: Instance(1), event }
+        };
+        let effects = supervisor.handle(ended("crash"), now);
+        assert!(effects.contains(&Effect::Terminate { id: TaskId::new("app") }), "{effects:?}");
+        assert!(!effects.contains(&Effect::Terminate { id: TaskId::new("base") }), "{effects:?}");
+        let effects = supervisor.handle(ended("app"), now);
+        assert!(effects.contains(&Effect::Terminate { id: TaskId::new("base") }), "{effects:?}");
+    }
+
+    #[test]
+    fn the_tiers_below_a_task_are_counted_by_the_longest_way() {
+        let mut supervisor = Supervisor::new(SECOND, 0);
+        let tasks = vec![depending("a", &["b", "c"]), depending("b", &[]), depending("c", &["b"])];
+        running(&mut supervisor, tasks, Moment::default());
+        let tiers: Vec<u32> = supervisor.tiers().into_values().collect();
+        assert_eq!(tiers, [2, 0, 1]);
+    }
+
+    #[test]
+    fn the_tiers_of_a_long_chain_with_many_ways_are_counted_once_each() {
+        let mut supervisor = Supervisor::new(SECOND, 0);
+        let name = |number: u32| format!("t{number:04}");
+        let tasks = (0..2000_u32)
+            .map(|number| {
+                let below: Vec<String> =
+                    (1..=2).filter_map(|back| number.checked_sub(back)).map(name).collect();
+                depending(&name(number), &below.iter().map(String::as_str).collect::<Vec<_>>())
+            })
+            .collect();
+        let launched = |tasks: Vec<TaskSpec>| {
+            Event::Launch(tasks.into_iter().map(|task| Launched::Valid(Box::new(task))).collect())
+        };
+        supervisor.handle(launched(tasks), Moment::default());
+        assert_eq!(supervisor.tiers().into_values().collect::<Vec<_>>(), (0..2000).collect::<Vec<_>>());
+    }
 
     #[test]
     fn a_shutdown_shortens_a_kill_under_way_so_that_what_it_depends_on_has_its_own_time() {

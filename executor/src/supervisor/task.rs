@@ -23,7 +23,7 @@ use mesos::common::{Reason, TaskState};
 use super::checks::Checks;
 use super::kill::{Begin, KillCause, Killing, Stage};
 use super::policy::{self, AfterExit, Outcome};
-use super::{Effect, Exit, ExitStatus, Instance, Moment, ProcessEvent, Status};
+use super::{Effect, Exit, ExitStatus, Instance, Moment, ProcessEvent, Status, Transition};
 use crate::health::{Report, Verdict};
 use crate::spec::{CheckRole, Essential, RestartPolicy, TaskSpec};
 
@@ -47,6 +47,7 @@ pub struct Task {
     restarts_in_a_row: u32,
     restarts: u32,
     was_reported_killing: bool,
+    kill_was_requested: bool,
     checks: Checks,
     random: fastrand::Rng,
 }
@@ -74,6 +75,22 @@ pub enum State {
     Ended(TaskState),
 }
 
+impl State {
+    /// Its name in the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Backoff { .. } => "backoff",
+            Self::Killing(_) => "killing",
+            Self::Ended(TaskState::Finished) => "finished",
+            Self::Ended(TaskState::Killed) => "killed",
+            Self::Ended(_) => "failed",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Process {
     None,
@@ -96,10 +113,21 @@ impl Task {
             restarts_in_a_row: 0,
             restarts: 0,
             was_reported_killing: false,
+            kill_was_requested: false,
             random: fastrand::Rng::with_seed(seed),
         };
+        let (id, to) = (task.spec.id.clone(), task.state.name());
+        effects.push(Effect::Moved(Transition { id, from: None, to, cause: None }));
         task.publish(TaskState::Starting, None, None, effects);
         task
+    }
+
+    /// The only way from one state to another.
+    fn enter(&mut self, state: State, cause: Option<String>, effects: &mut Vec<Effect>) {
+        let from = Some(self.state.name());
+        self.state = state;
+        let (id, to) = (self.spec.id.clone(), self.state.name());
+        effects.push(Effect::Moved(Transition { id, from, to, cause }));
     }
 
     /// Whether it has not ended.
@@ -135,8 +163,12 @@ impl Task {
 
     /// Pending to Starting: what it depends on is ready.
     pub fn start(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        if !matches!(self.state, State::Pending { .. }) {
+            return;
+        }
         self.instance.0 += 1;
-        self.state = State::Starting;
+        let waited = !self.spec.depends_on.is_empty();
+        self.enter(State::Starting, waited.then(|| "what it depends on is ready".to_owned()), effects);
         self.process = Process::Starting;
         if self.instance.0 == 1 {
             self.completion_deadline = self.spec.max_completion.map(|most| now.after(most));
@@ -184,6 +216,7 @@ impl Task {
         now: Moment,
         effects: &mut Vec<Effect>,
     ) {
+        self.kill_was_requested |= matches!(cause, KillCause::Requested | KillCause::Shutdown);
         match &mut self.state {
             State::Ended(_) => {}
             State::Killing(killing) => {
@@ -215,7 +248,9 @@ impl Task {
                 if self.process == Process::Alive {
                     effects.push(Effect::StopChecks { id: self.spec.id.clone() });
                 }
-                self.state = State::Killing(Killing { cause, since: now, grace, stage: Stage::Waiting });
+                let text = cause.text().unwrap_or_else(|| "the framework asked for it".to_owned());
+                let killing = Killing { cause, since: now, grace, stage: Stage::Waiting };
+                self.enter(State::Killing(killing), Some(text), effects);
                 if begin == Begin::Now {
                     self.release_kill(grace, now, effects);
                 }
@@ -286,7 +321,10 @@ impl Task {
             _ if self.completion_deadline.is_some_and(|deadline| deadline <= now) => {
                 self.kill(KillCause::MaxCompletion, Duration::ZERO, Begin::Now, now, effects);
             }
-            State::Backoff { .. } => self.state = State::Pending { deadline: None },
+            State::Backoff { .. } => {
+                let cause = "its wait before the restart is over".to_owned();
+                self.enter(State::Pending { deadline: None }, Some(cause), effects);
+            }
             State::Pending { .. } => {
                 let most = self.spec.depends_on_timeout;
                 self.end(
@@ -314,7 +352,7 @@ impl Task {
             State::Killing(Killing { stage: Stage::Starting, .. }) => self.proceed(now, effects),
             State::Killing(_) => {}
             _ => {
-                self.state = State::Running;
+                self.enter(State::Running, None, effects);
                 self.start_checks(effects);
                 if self.instance.0 == 1 || self.is_ready() {
                     self.publish(TaskState::Running, None, None, effects);
@@ -393,7 +431,9 @@ impl Task {
         }
         match (killing, exit.out_of_memory) {
             // A sibling that ended with the pod is no cause of its own: all tasks of a pod fail with it.
-            (Some(KillCause::Sibling { .. }), _) if exit.status == ExitStatus::PodEnded => {
+            (Some(KillCause::Sibling { .. }), _)
+                if exit.status == ExitStatus::PodEnded && !self.kill_was_requested =>
+            {
                 self.end(TaskState::Failed, None, text, effects);
             }
             (Some(cause), _) if cause.is_asked() || cause == KillCause::MaxCompletion => {
@@ -447,17 +487,14 @@ impl Task {
                 self.restarts_in_a_row += 1;
                 self.restarts += 1;
                 self.checks = Checks::new(&self.spec.checks);
-                self.state = if wait.is_zero() {
+                let next = if wait.is_zero() {
                     State::Pending { deadline: None }
                 } else {
                     State::Backoff { until: now.after(wait) }
                 };
-                self.publish(
-                    TaskState::Running,
-                    reason,
-                    Some(format!("{message}: restarting in {wait:?}")),
-                    effects,
-                );
+                let message = format!("{message}: restarting in {wait:?}");
+                self.enter(next, Some(message.clone()), effects);
+                self.publish(TaskState::Running, reason, Some(message), effects);
             }
         }
     }
@@ -473,7 +510,7 @@ impl Task {
     }
 
     fn end(&mut self, state: TaskState, reason: Option<Reason>, message: String, effects: &mut Vec<Effect>) {
-        self.state = State::Ended(state);
+        self.enter(State::Ended(state), Some(message.clone()), effects);
         self.publish(state, reason, Some(message), effects);
         effects.push(Effect::Release { id: self.spec.id.clone() });
     }

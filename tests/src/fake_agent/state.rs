@@ -196,6 +196,11 @@ impl State {
         self.stream.as_ref().is_some_and(|stream| !stream.is_closed())
     }
 
+    /// Updates of these tasks may come.
+    pub(super) fn expect(&mut self, task_ids: &[&str]) {
+        self.delivered.extend(task_ids.iter().map(|&id| id.to_owned()));
+    }
+
     pub(super) fn send(&mut self, bytes: Bytes) {
         if let Some(stream) = &self.stream {
             // Without a stream an event is lost, as it is with a real agent.

@@ -108,7 +108,12 @@ impl Worker {
             debug!(?job, reason, "call failed");
             return Duration::ZERO;
         };
-        match self.outbox.failed(uuid, error.failure()) {
+        let task_id = self.outbox.task_of(uuid);
+        let fate = self.outbox.failed(uuid, error.failure());
+        if let (Fate::KeptBack | Fate::Dropped, Some(task_id)) = (fate, task_id) {
+            self.not_accepted(task_id);
+        }
+        match fate {
             Fate::Again => {
                 warn!(%uuid, reason, pause = ?self.retry_pause, "update not taken, it will be sent again");
                 self.count(|counters| counters.updates_retried += 1);

@@ -4,9 +4,8 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::Duration;
 
-use mesos::common::{KillPolicy, TaskId};
+use mesos::common::KillPolicy;
 use mesos::executor::{Call, CallType, Event};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
@@ -15,7 +14,8 @@ use super::{Countdown, Worker, encode};
 use crate::agent::outbox::Snapshot;
 use crate::agent::reconnect::{Break, Plan, Situation, plan};
 use crate::agent::subscription::{Limits, Opening, Stream, StreamEnd, SubscribeError, subscribe};
-use crate::agent::{AgentEvent, ShutdownCause};
+use crate::agent::{AgentEvent, Delivered, ShutdownCause, Text};
+use crate::spec::identify;
 use crate::text::chain;
 
 type Subscription = (Box<Stream>, Opening);
@@ -33,7 +33,7 @@ pub(super) enum Link {
 pub(super) enum Advance {
     Due,
     Answered(Result<Subscription, SubscribeError>),
-    Heard(Result<Event, StreamEnd>),
+    Heard(Result<(Event, Text), StreamEnd>),
 }
 
 impl Worker {
@@ -64,7 +64,7 @@ impl Worker {
                         self.subscribed(snapshot);
                         self.tell(AgentEvent::Subscribed(subscribed));
                     }
-                    Opening::Shutdown => self.heard(Event::Shutdown),
+                    Opening::Shutdown => self.heard(Event::Shutdown, Text::AsSent),
                 }
             }
             Err(error) => {
@@ -129,17 +129,17 @@ impl Worker {
         }
     }
 
-    pub(super) fn heard(&mut self, event: Event) {
+    pub(super) fn heard(&mut self, event: Event, text: Text) {
         match event {
             Event::Subscribed(_) => warn!("second SUBSCRIBED on one stream ignored"),
-            Event::Launch(task) => self.launch(vec![task]),
-            Event::LaunchGroup(tasks) => self.launch(tasks),
+            Event::Launch(task) => self.launch(vec![task], text),
+            Event::LaunchGroup(tasks) => self.launch(tasks, text),
             Event::Kill { task_id, kill_policy } => {
                 self.tell(AgentEvent::Kill { task_id, grace_period: grace_period(kill_policy) });
             }
             Event::Acknowledged { task_id, uuid } => {
                 if self.outbox.acknowledged(&task_id, &uuid) {
-                    let outstanding = self.outbox.outstanding();
+                    let outstanding = self.outbox.awaited();
                     self.tell(AgentEvent::Acknowledged { task_id, outstanding });
                 }
             }
@@ -151,26 +151,28 @@ impl Worker {
         }
     }
 
-    fn launch(&mut self, mut tasks: Vec<Box<RawValue>>) {
-        tasks.retain(|task| self.take_in(task));
+    fn launch(&mut self, mut tasks: Vec<Box<RawValue>>, text: Text) {
+        tasks.retain(|task| self.take_in(task, text));
         if !tasks.is_empty() {
+            let tasks = tasks.into_iter().map(|raw| Delivered { raw, text }).collect();
             self.tell(AgentEvent::Launch(tasks));
         }
     }
 
-    /// Records a task; `false` when it cannot be reported about or is not new.
-    fn take_in(&mut self, task: &RawValue) -> bool {
-        #[derive(Deserialize)]
-        struct Identified {
-            task_id: TaskId,
-        }
-        let task_id = match serde_json::from_str(task.get()) {
-            Ok(Identified { task_id }) => task_id,
+    /// Records a task; `false` when it cannot be reported about or is not new. What is recorded here the driver can
+    /// report about, whatever else is wrong with it.
+    fn take_in(&mut self, task: &RawValue, text: Text) -> bool {
+        let task_id = match identify(task.get()) {
+            Ok((task_id, _)) => task_id,
             Err(error) => {
                 error!(%error, "launch ignored: the task has no id to report by");
                 return false;
             }
         };
+        if text == Text::Repaired && task_id.value.contains(char::REPLACEMENT_CHARACTER) {
+            error!(task = %task_id, "launch ignored: the task's id is not UTF-8, no update can carry it");
+            return false;
+        }
         let new = self.known.learn(&task_id);
         if new {
             self.outbox.received(task_id, task.to_owned());

@@ -4,6 +4,7 @@ mod archives;
 mod caching;
 mod downloads;
 mod files;
+mod threads;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -102,8 +102,9 @@ fn settings_check(raw: &Check, field: &Field) -> Result<CheckSpec, SpecError> {
     };
     let grace_field = field.child("grace_period_seconds");
     let grace = seconds_or(raw.grace_period_seconds, 0, &grace_field)?;
-    if role != CheckRole::Liveness && !grace.is_zero() {
-        return Err(grace_field.error(grace.as_secs_f64(), "must be 0 unless the role is liveness"));
+    if role == CheckRole::Readiness && !grace.is_zero() {
+        let allowed = "must be 0 unless the role is liveness or startup";
+        return Err(grace_field.error(grace.as_secs_f64(), allowed));
     }
     let count = |value: Option<u32>, default: u32, name: &str| {
         let value = value.unwrap_or(default);
@@ -253,10 +254,10 @@ fn path(text: Option<&str>, field: &Field) -> Result<String, SpecError> {
 
 /// User and URIs of a check's command are ignored, as Mesos does.
 fn command_probe(raw: &CommandInfo, field: &Field) -> Result<Probe, SpecError> {
-    Ok(Probe::Command {
-        command: command::command(raw, field)?,
-        environment: command::environment(raw.environment.as_ref(), field)?,
-    })
+    let environment = command::environment(raw.environment.as_ref(), field)?;
+    let probe = command::command(raw, field)?;
+    command::fits(&probe, &environment, raw, field)?;
+    Ok(Probe::Command { command: probe, environment })
 }
 
 fn mesos_http(raw: &HttpCheckInfo, field: &Field) -> Result<Probe, SpecError> {

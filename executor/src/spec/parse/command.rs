@@ -40,6 +40,53 @@ pub(super) fn command(raw: &CommandInfo, field: &Field) -> Result<Command, SpecE
     }
 }
 
+/// What the kernel takes as one argument or one variable (`MAX_ARG_STRLEN`), its final NUL byte aside.
+const LONGEST_STRING: usize = 32 * 4096 - 1;
+/// What it takes of arguments and environment together, with the pointers to them: a quarter of the usual 8 MiB of stack,
+/// less what the executor itself adds.
+const LONGEST_TOTAL: usize = (2 << 20) - (128 << 10);
+
+/// Refuses what the kernel would refuse at the task's execve.
+pub(super) fn fits(
+    command: &Command,
+    environment: &[(String, String)],
+    raw: &CommandInfo,
+    field: &Field,
+) -> Result<(), SpecError> {
+    let too_long = |field: &Field, bytes: usize, what: &str| {
+        let allowed = format!("must be {what} of at most {LONGEST_STRING} bytes");
+        SpecError { value: format!("{bytes} bytes"), ..field.error("", allowed) }
+    };
+    for (index, argument) in command.arguments.iter().enumerate() {
+        if argument.len() > LONGEST_STRING {
+            let whole = raw.shell.unwrap_or(true) || raw.arguments.is_empty();
+            let field = if whole { field.child("value") } else { field.child("arguments").index(index) };
+            return Err(too_long(&field, argument.len(), "an argument"));
+        }
+    }
+    if command.file.len() > LONGEST_STRING {
+        return Err(too_long(&field.child("value"), command.file.len(), "a path"));
+    }
+    for (index, (name, value)) in environment.iter().enumerate() {
+        let bytes = name.len() + 1 + value.len();
+        if bytes > LONGEST_STRING {
+            let field = field.child("environment").child("variables").index(index);
+            return Err(too_long(&field, bytes, "a name, `=` and a value"));
+        }
+    }
+    let pointer = size_of::<usize>();
+    let arguments = command.arguments.iter().map(|argument| argument.len() + 1 + pointer);
+    let variables = environment.iter().map(|(name, value)| name.len() + value.len() + 2 + pointer);
+    let total: usize = arguments.chain(variables).sum();
+    if total > LONGEST_TOTAL {
+        return Err(field.error(
+            format_args!("{total} bytes of arguments and environment"),
+            format!("must be at most {LONGEST_TOTAL} bytes, with 8 for each argument and variable"),
+        ));
+    }
+    Ok(())
+}
+
 /// The variables of the command at `field`.
 pub(super) fn environment(
     raw: Option<&Environment>,

@@ -25,7 +25,9 @@ mod tests;
 use std::time::Duration;
 
 use mesos::common::{Blob, TaskId, TaskInfo};
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use task::settings::TaskSettings;
 
 use super::field::{Field, clean, document, read, read_value};
@@ -49,10 +51,13 @@ pub fn parse(raw: &str) -> Result<TaskSpec, SpecError> {
 
     let name = name(&info.name, &Field::new("name"))?;
     let (raw_command, command_field) = command::which(&info, &settings)?;
+    let command = command::command(raw_command, &command_field)?;
+    let environment = command::environment(raw_command.environment.as_ref(), &command_field)?;
+    command::fits(&command, &environment, raw_command, &command_field)?;
     Ok(TaskSpec {
         id: id(&info.task_id, &Field::new("task_id.value"))?,
-        command: command::command(raw_command, &command_field)?,
-        environment: command::environment(raw_command.environment.as_ref(), &command_field)?,
+        command,
+        environment,
         role: limits::role(&info.resources),
         identity: identity::identity(raw_command, &command_field, &settings)?,
         rlimits: container::rlimits(info.container.as_ref(), &settings)?,
@@ -83,14 +88,25 @@ pub fn parse(raw: &str) -> Result<TaskSpec, SpecError> {
 /// The id and the name of a task whose description may be wrong in all else; a task without a usable name has its id.
 ///
 /// # Errors
-/// When there is no id, or no JSON at all: nothing can be reported of such a task.
+/// When there is no id that can be read: nothing can be reported of such a task.
 pub fn identify(raw: &str) -> Result<(TaskId, TaskName), SpecError> {
-    let document = document(raw, &Field::new(""))?;
-    let text =
-        |pointer: &str| document.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let id = text("/task_id/value")
-        .ok_or_else(|| Field::new("task_id.value").missing("must be the id of the task"))?;
-    Ok((TaskId::new(id), TaskName(text("/name").unwrap_or(id).to_owned())))
+    /// All else stays unread: numbers, depths and characters that no value can hold are none of the id's.
+    #[derive(Deserialize)]
+    struct Identified<'a> {
+        task_id: TaskId,
+        #[serde(borrow, default)]
+        name: Option<&'a RawValue>,
+    }
+    let field = Field::new("task_id.value");
+    let found: Result<Identified<'_>, _> = serde_json::from_str(raw);
+    let Identified { task_id, name } =
+        found.map_err(|error| field.missing(format!("must be the id of the task: {error}")))?;
+    if task_id.value.is_empty() {
+        return Err(field.error("", "must be the id of the task"));
+    }
+    let name = name.and_then(|name| serde_json::from_str::<String>(name.get()).ok());
+    let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| task_id.value.clone());
+    Ok((task_id, TaskName(name)))
 }
 
 fn read_settings(blob: &Blob, field: &Field) -> Result<TaskSettings, SpecError> {

@@ -279,7 +279,32 @@ fn a_task_is_identified_whatever_else_is_wrong() {
     assert_eq!(id(r#"{"task_id": {"value": "t"}, "name": "n", "command": 7, "data": "%"}"#), both);
     assert_eq!(id(r#"{"task_id": {"value": "t"}, "name": 5}"#), Ok(("t".to_owned(), "t".to_owned())));
     assert_eq!(id(r#"{"task_id": 1}"#), Err("task_id.value".to_owned()));
-    assert_eq!(id("{"), Err("TaskInfo".to_owned()));
+    assert_eq!(id("{"), Err("task_id.value".to_owned()));
+    assert_eq!(id(r#"{"task_id": {"value": ""}}"#), Err("task_id.value".to_owned()));
+    let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+    for odd in [deep.as_str(), "\"\\ud800\"", "1e999"] {
+        assert_eq!(
+            id(&format!(r#"{{"x": {odd}, "task_id": {{"value": "t"}}, "name": "n"}}"#)),
+            both,
+            "{odd}"
+        );
+    }
+}
+
+#[test]
+fn failures_of_startup_and_liveness_checks_may_have_a_grace_period() {
+    for role in ["startup", "liveness"] {
+        let check = json!({"role": role, "tcp": {"port": 1}, "grace_period_seconds": 7});
+        let spec = good(&with(&json!({"checks": [check]})));
+        assert_eq!(spec.checks[0].grace.as_secs(), 7, "{role}");
+    }
+}
+
+#[test]
+fn an_argument_of_the_longest_length_is_fine() {
+    let longest = "x".repeat(131_071);
+    good(&info(json!({"command": {"value": longest}})));
+    good(&info(json!({"command": {"shell": false, "value": "a", "arguments": ["a", longest]}})));
 }
 
 #[derive(Debug, PartialEq)]

@@ -28,6 +28,30 @@ fn wrong() -> Vec<(Value, &'static str)> {
             info(json!({"command": {"value": "x", "shell": false, "arguments": ["x", "\u{0}"]}})),
             "command.arguments[1]",
         ),
+        (info(json!({"command": {"value": "x".repeat(131_072)}})), "command.value"),
+        (info(json!({"command": {"value": "x".repeat(131_072), "shell": false}})), "command.value"),
+        (
+            info(json!({"command": {"value": "x", "shell": false, "arguments": ["x", "y".repeat(131_072)]}})),
+            "command.arguments[1]",
+        ),
+        (
+            info(json!({"command": {"value": "x", "environment": {"variables": [
+                {"name": "A", "value": ""}, {"name": "B", "value": "y".repeat(131_070)},
+            ]}}})),
+            "command.environment.variables[1]",
+        ),
+        (
+            info(
+                json!({"command": {"value": "x", "shell": false, "arguments": vec!["y".repeat(100_000); 20]}}),
+            ),
+            "command",
+        ),
+        (
+            info(json!({"command": {"value": "x", "environment": {"variables": (0..20_000)
+                .map(|n| json!({"name": format!("V{n}"), "value": "y".repeat(100)}))
+                .collect::<Vec<_>>()}}})),
+            "command",
+        ),
         (info(json!({"command": {"value": "x", "user": ""}})), "command.user"),
         (info(json!({"command": {"value": "x", "user": "a:b"}})), "command.user"),
         (commanded(json!({"vlaue": "x"})), "data.command.vlaue"),
@@ -238,6 +262,10 @@ fn wrong() -> Vec<(Value, &'static str)> {
         (
             check(json!({"role": "readiness", "grace_period_seconds": 1})),
             "data.checks[1].grace_period_seconds",
+        ),
+        (
+            check(json!({"http": null, "command": {"value": "x".repeat(131_072)}})),
+            "data.checks[1].command.value",
         ),
         (check(json!({"failures": 0})), "data.checks[1].failures"),
         (check(json!({"successes": 2})), "data.checks[1].successes"),
