@@ -1,7 +1,7 @@
 # `make` lists what there is to make.
 KUBERNETES := 1.36.3
 
-.PHONY: help setup rig kubernetes build check test up bench soak clean
+.PHONY: help setup rig stock kubernetes build check test up bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,26 +16,28 @@ kubernetes: setup ## build Kubernetes and etcd (the first time: a quarter of an 
 	kubernetes/build $(KUBERNETES)
 
 build: setup ## build the programs, optimised
-	cargo build --release --locked -p kube-executor -p kube-executor-tests
+	cargo build --release --locked --workspace
 
 check: setup ## formatting, lints, documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-test: rig ## all tests
-	kubernetes/build $(KUBERNETES) etcd etcdctl
+test: stock ## all tests
 	cargo build --workspace --locked
 	cargo test --workspace --locked
 
+stock: rig # what the tests use as it is
+	kubernetes/build $(KUBERNETES) etcd etcdctl kube-apiserver kubectl
+	tests/dcos/setup
+
 up: rig kubernetes build ## a Kubernetes cluster on this machine, on a real Mesos
-	exec cargo run --release --locked -q -p kube-executor-tests --bin up
+	exec cargo run --release --locked -q -p kube-executor-tests --bin up -- --kubernetes-version $(KUBERNETES)
 
 bench: rig build ## measure
 	cargo run --release --locked -q -p kube-executor-tests --bin bench
 
-soak: rig ## all tests, ROUNDS times in a row (20 if not given), up to the first failure
-	kubernetes/build $(KUBERNETES) etcd etcdctl
+soak: stock ## all tests, ROUNDS times in a row (20 if not given), up to the first failure
 	cargo build --workspace --locked
 	for round in $$(seq $(or $(ROUNDS),20)); do echo "round $$round"; cargo test --workspace --locked -q || exit 1; done
 

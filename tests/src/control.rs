@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mesos::common::TaskId;
 use task::connection::{self, Receiver, Sender};
-use task::control::{Answer, Exec, Pod, Refusal, Request, Wish};
+use task::control::{Answer, Exec, Pod, Refusal, Request, SOCKET_SUFFIX, Wish};
 use tokio::net::UnixStream;
 
 use crate::fake_agent::PATIENCE;
@@ -37,7 +37,11 @@ pub fn socket_of(control: &Path, container: &str) -> Option<PathBuf> {
         std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
     };
     let sockets = below(control).into_iter().flat_map(|folder| below(&folder));
-    let named = |path: &PathBuf| path.to_string_lossy().contains(container);
+    // Until it has its owner and mode, it has another ending.
+    let named = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        path.contains(container) && path.ends_with(SOCKET_SUFFIX)
+    };
     sockets.into_iter().find(named)
 }
 

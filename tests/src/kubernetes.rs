@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use mesos::common::{Blob, TaskInfo};
 use serde_json::json;
-use task::settings::{Check, CheckTls, HttpCheck, Restart, TaskSettings};
+use task::settings::{Check, CheckTls, HttpCheck, TaskSettings};
 
 use crate::describe::{TaskInfoExt as _, argv_task, shell_task};
 use crate::pki::{Authority, KeyFiles, Pair, Subject};
@@ -86,7 +86,6 @@ impl Etcd {
         let liveness = Check { grace_period_seconds: Some(30.0), ..check("liveness", "/livez") };
         shell_task(name, &text).cpus(0.5).mem(512.0).disk(1024.0).grace(GRACE).settings(&TaskSettings {
             checks: vec![check("readiness", "/readyz"), liveness],
-            restart: Some(again()),
             ..TaskSettings::default()
         })
     }
@@ -134,7 +133,6 @@ impl ApiServer {
         let command = [vec![binaries.path("kube-apiserver")], self.flags(etcd)].concat();
         argv_task(name, &command).cpus(1.0).mem(2048.0).disk(64.0).grace(GRACE).settings(&TaskSettings {
             checks: vec![startup, check("readiness", "/readyz"), check("liveness", "/livez?exclude=etcd")],
-            restart: Some(again()),
             ..TaskSettings::default()
         })
     }
@@ -217,11 +215,6 @@ fn check(role: &str, port: u16, path: &str, tls: Option<CheckTls>) -> Check {
         timeout_seconds: Some(5.0),
         ..Check::default()
     }
-}
-
-/// Nobody above restarts them: there is no plan here.
-fn again() -> Restart {
-    Restart { policy: Some("always".to_owned()), ..Restart::default() }
 }
 
 fn local(port: u16) -> String {

@@ -157,12 +157,12 @@ impl Cluster<'_> {
             return Ok(());
         }
         let etcd = Etcd::on_free_ports()?;
-        let task = etcd.task(binaries, "etcd-0-peer");
+        let task = restarted(etcd.task(binaries, "etcd-0-peer"))?;
         if self.launch(rig, program.pod("etcd-0"), task).await? == Next::End {
             return Ok(());
         }
         let apiserver = ApiServer::new(&rig.folder().join("pki"))?;
-        let task = apiserver.task(binaries, "kube-apiserver-0-instance", &etcd);
+        let task = restarted(apiserver.task(binaries, "kube-apiserver-0-instance", &etcd))?;
         if self.launch(rig, program.pod("kube-apiserver-0"), task).await? == Next::End {
             return Ok(());
         }
@@ -344,12 +344,19 @@ fn endpoint_task(files: &Files, control: &Path, framework: &FrameworkId) -> anyh
         ],
         capabilities: Some(Capabilities::default()),
         no_new_privileges: true,
-        restart: Some(Restart { policy: Some("always".to_owned()), ..Restart::default() }),
         ..TaskSettings::default()
     };
     let mut task = argv_task("exec-endpoint-0-endpoint", &command).cpus(0.1).mem(128.0).settings(&settings);
     task.command.get_or_insert_default().user = Some(EXEC_USER.to_owned());
-    Ok(task)
+    restarted(task)
+}
+
+/// The task, restarted in place whenever it ends: there is no plan here that would do it.
+fn restarted(task: TaskInfo) -> anyhow::Result<TaskInfo> {
+    let data = task.data.as_ref().map_or(b"{}".as_slice(), |data| &data.0);
+    let mut settings: TaskSettings = serde_json::from_slice(data).context("read a task's settings")?;
+    settings.restart = Some(Restart { policy: Some("always".to_owned()), ..Restart::default() });
+    Ok(task.settings(&settings))
 }
 
 async fn output_of(mut command: std::process::Command) -> anyhow::Result<String> {
