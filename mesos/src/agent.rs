@@ -410,6 +410,8 @@ pub struct Task {
     pub statuses: Vec<TaskStatus>,
     /// The state of the last status that was forwarded.
     pub status_update_state: Option<Open<TaskState>>,
+    /// What it asked of its container.
+    pub container: Option<ContainerInfo>,
     /// Whom it runs as.
     pub user: Option<String>,
 }

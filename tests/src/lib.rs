@@ -24,7 +24,7 @@
 //! | [`golden`] | golden files: what differs from run to run has names in them |
 //! | [`http`] | one request on a connection of its own |
 //! | [`pki`] | certificates and keys |
-//! | [`operator`] | the endpoint's Mesos side on 127.0.0.1, and requests to the byte |
+//! | [`operator`] | requests to the byte, to an agent and to an endpoint, and what of the answers differs |
 //! | [`process`] | a process, named for all time |
 //! | [`stage`] | a rig, a framework, and the check at the end, for a story |
 //! | [`tap`] | a proxy between executor and agent that keeps what both say |

@@ -1,229 +1,295 @@
-//! The exec endpoint's Mesos side without its TLS: the handler on 127.0.0.1, before an executor that is none but starts real
-//! processes; and requests that go to it and to a real agent, to the byte.
+//! Requests to the byte, to a real agent and to an exec endpoint, and what of their answers differs.
+//!
+//! ```text
+//!  Server::send -> Answered            a body at once, an answer as a whole
+//!  Server::start -> Output             a body at once, an answer that streams
+//!  Server::hold -> Input -> Answered   a body that goes on until it is said to end
+//! ```
+//! Each request has a connection of its own, which is closed when what it returns is dropped.
 
-use std::collections::BTreeMap;
-use std::io;
+mod answer;
+
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use exec_endpoint::endpoint::{Caller, Endpoint};
-use exec_endpoint::identity::Who;
-use exec_endpoint::inventory::{Inventory, PodView};
-use exec_endpoint::protocol::mesos::handle;
-use http_body_util::{BodyExt as _, Full};
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::service::service_fn;
-use hyper::{Method, Request, StatusCode};
+use futures_util::stream::unfold;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::response::Parts;
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
-use task::connection;
-use task::control::{self, Answer, End, Exec, LogFile, Pod, Refusal, RefusalKind, Stream, Wish};
-use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// A handler on an address of 127.0.0.1, with its executor.
-#[derive(Debug)]
-pub struct Served {
-    /// Where.
-    pub address: SocketAddr,
-    /// What the endpoint knows; may be changed.
-    pub inventory: watch::Sender<Arc<Inventory>>,
-    tasks: Vec<AbortHandle>,
-    _folder: TempDir,
-    _drain: watch::Sender<bool>,
+use crate::endpoint::{Client, Endpoint};
+
+pub use answer::{Answered, differences, flat, records};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Who answers.
+#[derive(Clone)]
+pub struct Server {
+    name: &'static str,
+    address: SocketAddr,
+    tls: Option<TlsConnector>,
 }
 
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+impl std::fmt::Debug for Server {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} at {}", self.name, self.address)
     }
 }
 
-/// Serves a pod.
-///
-/// # Errors
-/// A folder or a socket could not be made.
-pub async fn serve(pod: Pod) -> anyhow::Result<Served> {
-    let folder = tempfile::Builder::new().prefix("kx-operator-").tempdir().context("create a folder")?;
-    let socket = folder.path().join("executor.sock");
-    let listener = UnixListener::bind(&socket).context("bind the executor's socket")?;
-    let executor = tokio::spawn(executor(listener, folder.path().to_owned())).abort_handle();
-    let key = (pod.framework_id.clone(), pod.container_id.clone());
-    let view = Arc::new(PodView { socket, pod, revision: 1 });
-    let (inventory, known) =
-        watch::channel(Arc::new(Inventory { pods: BTreeMap::from([(key, view)]), revision: 1 }));
-    let (endpoint, drain) = Endpoint::allowing_everything(known);
-    let endpoint = Arc::new(endpoint);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen")?;
-    let address = listener.local_addr()?;
-    let server = tokio::spawn(server(listener, endpoint)).abort_handle();
-    Ok(Served { address, inventory, tasks: vec![executor, server], _folder: folder, _drain: drain })
-}
-
-async fn server(listener: TcpListener, endpoint: Arc<Endpoint>) {
-    while let Ok((stream, peer)) = listener.accept().await {
-        let who = Who { user: "tester".to_owned(), groups: Vec::new() };
-        let (endpoint, caller) = (endpoint.clone(), Caller { who, peer });
-        let service = service_fn(move |request| {
-            let (endpoint, caller) = (endpoint.clone(), caller.clone());
-            async move { Ok::<_, std::convert::Infallible>(handle(endpoint, caller, request).await) }
-        });
-        tokio::spawn(
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-        );
-    }
-}
-
-async fn executor(listener: UnixListener, folder: PathBuf) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let folder = folder.clone();
-        tokio::spawn(async move {
-            if let Err(error) = serve_request(stream, &folder).await {
-                eprintln!("the executor that is none: {error:#}");
-            }
-        });
-    }
-}
-
-async fn serve_request(stream: UnixStream, folder: &Path) -> anyhow::Result<()> {
-    let (mut sender, mut receiver) = connection::split(stream);
-    let Some((request, _)) = receiver.receive::<control::Request>().await? else { return Ok(()) };
-    match request {
-        control::Request::Exec(exec) => serve_exec(exec, sender, receiver).await,
-        control::Request::Logs { .. } => {
-            let path = folder.join("stdout");
-            std::fs::write(&path, "0123456789\n")?;
-            let file = OwnedFd::from(std::fs::File::open(path)?);
-            let files = vec![LogFile { stream: Stream::Stdout, times: false, moved: 0 }];
-            Ok(sender.send(&Answer::Files { files, more: false }, &[file.as_fd()]).await?)
-        }
-        control::Request::Signal { .. } => Ok(sender.send(&Answer::Done, &[]).await?),
-        other => {
-            let message = format!("no {other:?} here");
-            let refusal = Refusal { kind: RefusalKind::Invalid, message };
-            Ok(sender.send(&Answer::Refused(refusal), &[]).await?)
-        }
-    }
-}
-
-async fn serve_exec(
-    exec: Exec,
-    mut sender: connection::Sender,
-    mut receiver: connection::Receiver,
-) -> anyhow::Result<()> {
-    let (mut child, descriptors) = start(&exec).context("start a process")?;
-    let pid = child.id();
-    let borrowed: Vec<_> = descriptors.iter().map(|one| one.as_fd()).collect();
-    sender.send(&Answer::Started { pid, descriptors: borrowed.len() }, &borrowed).await?;
-    drop(borrowed);
-    drop(descriptors);
-    let process = Pid::from_raw(pid.cast_signed()).context("a process id")?;
-    let mut ended = tokio::task::spawn_blocking(move || child.wait());
-    loop {
-        tokio::select! {
-            status = &mut ended => {
-                let status = status??;
-                let end = status.signal().map_or_else(|| End::Code(status.code().unwrap_or_default()), End::Signal);
-                return Ok(sender.send(&Answer::Exited(end), &[]).await?);
-            }
-            wish = receiver.receive::<Wish>() => match wish {
-                Ok(Some((Wish::Signal(number), _))) => {
-                    let signal = Signal::from_named_raw(number).context("a signal")?;
-                    let _ = kill_process(process, signal);
-                }
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => {
-                    let _ = kill_process(process, Signal::KILL);
-                    ended.await??;
-                    return Ok(());
-                }
-            },
-        }
-    }
-}
-
-/// A process with pipes or a terminal, and the descriptors as the executor hands them over.
-fn start(exec: &Exec) -> io::Result<(Child, Vec<OwnedFd>)> {
-    if let Some(size) = exec.terminal {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let name = ptsname(&master, Vec::new())?;
-        let slave = rustix::fs::open(name, rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY, 0.into())?;
-        tcsetwinsize(
-            &master,
-            Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 },
-        )?;
-        let mut command = Command::new("setsid");
-        command.arg("--ctty").args(&exec.command);
-        command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
-        return Ok((command.spawn()?, vec![master]));
-    }
-    let (stdin, input) = io::pipe()?;
-    let (output, stdout) = io::pipe()?;
-    let (errors, stderr) = io::pipe()?;
-    let mut command = Command::new(&exec.command[0]);
-    command.args(&exec.command[1..]).stdin(Stdio::from(stdin)).stdout(stdout).stderr(stderr);
-    command.envs(exec.environment.iter().map(|(name, value)| (name, value)));
-    Ok((command.spawn()?, vec![input.into(), output.into(), errors.into()]))
-}
-
-/// An answer, whole.
+/// What is asked.
 #[derive(Debug, Clone)]
-pub struct Answered {
-    /// Its status.
-    pub status: StatusCode,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body.
-    pub body: Bytes,
+pub struct Asked<'a> {
+    /// `POST` mostly.
+    pub method: &'a str,
+    /// The path and query.
+    pub path: &'a str,
+    /// All headers but Host, and the length or that there is none.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body, or what is known of it.
+    pub body: &'a [u8],
 }
 
-impl Answered {
-    /// A header's value.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+impl Server {
+    /// An agent, over plain HTTP.
+    pub fn agent(address: SocketAddr) -> Self {
+        Self { name: "the agent", address, tls: None }
+    }
+
+    /// An endpoint, over HTTPS with this client's certificate.
+    ///
+    /// # Errors
+    /// A file of the client's cannot be used.
+    pub fn endpoint(endpoint: &Endpoint, client: &Client) -> anyhow::Result<Self> {
+        let mut trusted = RootCertStore::empty();
+        trusted.add(CertificateDer::from_pem_file(client.trusted()).context("read the authority")?)?;
+        let pair = client.pair();
+        let certificate = CertificateDer::from_pem_file(&pair.certificate).context("read a certificate")?;
+        let key = PrivateKeyDer::from_pem_file(&pair.key).context("read a key")?;
+        let config = ClientConfig::builder()
+            .with_root_certificates(trusted)
+            .with_client_auth_cert(vec![certificate], key)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, endpoint.files().port()));
+        Ok(Self { name: "the endpoint", address, tls: Some(TlsConnector::from(Arc::new(config))) })
+    }
+
+    /// Asks, and waits for the whole answer.
+    ///
+    /// # Errors
+    /// No connection, or no head of an answer, or no end of it in time. A body that was cut is none.
+    pub async fn send(&self, asked: &Asked<'_>) -> anyhow::Result<Answered> {
+        let answering = async {
+            let output =
+                self.ask(asked, Full::new(Bytes::copy_from_slice(asked.body)).boxed_unsync()).await?;
+            Ok::<_, anyhow::Error>(output.rest().await)
+        };
+        self.in_time(asked, answering).await
+    }
+
+    /// Asks, and waits for the head of an answer only.
+    ///
+    /// # Errors
+    /// As [`Server::send`].
+    pub async fn start(&self, asked: &Asked<'_>) -> anyhow::Result<Output> {
+        let body = Full::new(Bytes::copy_from_slice(asked.body)).boxed_unsync();
+        self.in_time(asked, self.ask(asked, body)).await
+    }
+
+    /// Begins to ask; the body goes on.
+    ///
+    /// # Errors
+    /// No connection.
+    pub async fn hold(&self, asked: &Asked<'_>) -> anyhow::Result<Input> {
+        let (input, pieces) = mpsc::channel::<Bytes>(16);
+        input.send(Bytes::copy_from_slice(asked.body)).await?;
+        let frames = unfold(pieces, async |mut pieces| {
+            let piece = pieces.recv().await?;
+            Some((Ok(Frame::data(piece)), pieces))
+        });
+        let body = StreamBody::new(frames).boxed_unsync();
+        let (mut connection, request) = (self.connect().await?, request(asked, body)?);
+        let answer = tokio::spawn(async move {
+            let response = connection.sender.send_request(request).await.context("wait for an answer")?;
+            Ok(Output::new(response, connection).rest().await)
+        });
+        Ok(Input { input: Some(input), answer })
+    }
+
+    async fn in_time<T>(
+        &self,
+        asked: &Asked<'_>,
+        answering: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let what = || format!("{self:?}: {} {}", asked.method, String::from_utf8_lossy(asked.body));
+        match timeout(PATIENCE, answering).await {
+            Ok(answered) => answered.with_context(what),
+            Err(_) => bail!("{}: no answer within {PATIENCE:?}", what()),
+        }
+    }
+
+    async fn ask(&self, asked: &Asked<'_>, body: Body) -> anyhow::Result<Output> {
+        let (mut connection, request) = (self.connect().await?, request(asked, body)?);
+        let response = connection.sender.send_request(request).await?;
+        Ok(Output::new(response, connection))
+    }
+
+    async fn connect(&self) -> anyhow::Result<Connection> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            None => Connection::over(stream).await,
+            Some(tls) => {
+                Connection::over(tls.connect(ServerName::try_from("127.0.0.1")?, stream).await?).await
+            }
+        }
     }
 }
 
-/// Sends a request with these headers and no others but Host and the length.
-///
-/// # Errors
-/// No connection, or no whole answer.
-pub async fn send(
-    server: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> anyhow::Result<Answered> {
-    let stream = TcpStream::connect(server).await.with_context(|| format!("connect to {server}"))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let mut request = Request::builder().method(Method::from_bytes(method.as_bytes())?).uri(path);
-    request = request.header("Host", server.to_string());
-    for (name, value) in headers {
+fn request(asked: &Asked<'_>, body: Body) -> anyhow::Result<Request<Body>> {
+    let method = Method::from_bytes(asked.method.as_bytes())?;
+    let mut request = Request::builder().method(method).uri(asked.path).header("Host", "127.0.0.1");
+    for (name, value) in asked.headers {
         request = request.header(HeaderName::try_from(*name)?, HeaderValue::try_from(*value)?);
     }
-    let request = request.body(Full::new(Bytes::copy_from_slice(body)))?;
-    let asked = async {
-        let response = sender.send_request(request).await?;
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok::<_, anyhow::Error>(Answered { status: parts.status, headers: parts.headers, body })
-    };
-    match tokio::time::timeout(std::time::Duration::from_secs(20), asked).await {
-        Ok(answered) => answered.with_context(|| format!("{method} {path}")),
-        Err(_) => bail!("{method} {path}: no whole answer within 20 s"),
+    Ok(request.body(body)?)
+}
+
+/// A connection; dropped, it is closed at once.
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Body>,
+    task: AbortHandle,
+}
+
+impl Connection {
+    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> anyhow::Result<Self> {
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, task: tokio::spawn(connection).abort_handle() })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// An answer that streams.
+#[derive(Debug)]
+pub struct Output {
+    head: Parts,
+    body: Incoming,
+    come: Vec<u8>,
+    cut: bool,
+    _connection: Connection,
+}
+
+impl Output {
+    fn new(response: Response<Incoming>, connection: Connection) -> Self {
+        let (head, body) = response.into_parts();
+        Self { head, body, come: Vec::new(), cut: false, _connection: connection }
+    }
+
+    /// Waits until `text` is in the output of all that came, or nothing more comes.
+    ///
+    /// # Errors
+    /// It did not come in time.
+    pub async fn until(&mut self, text: &str) -> anyhow::Result<()> {
+        let waiting = async {
+            while !self.so_far().decoded().to_string().contains(text) {
+                if !self.more().await {
+                    bail!("the output ended: {}", self.so_far().decoded());
+                }
+            }
+            Ok(())
+        };
+        timeout(PATIENCE, waiting).await.with_context(|| format!("wait for {text:?}"))?
+    }
+
+    /// All of the answer.
+    pub async fn rest(mut self) -> Answered {
+        while self.more().await {}
+        self.so_far()
+    }
+
+    fn so_far(&self) -> Answered {
+        let (status, headers) = (self.head.status, self.head.headers.clone());
+        Answered { status, headers, body: Bytes::copy_from_slice(&self.come), cut: self.cut }
+    }
+
+    async fn more(&mut self) -> bool {
+        match self.body.frame().await {
+            None => false,
+            Some(Err(_)) => {
+                self.cut = true;
+                false
+            }
+            Some(Ok(frame)) => {
+                self.come.extend(frame.data_ref().into_iter().flatten());
+                true
+            }
+        }
+    }
+}
+
+/// A request whose body goes on.
+#[derive(Debug)]
+pub struct Input {
+    input: Option<mpsc::Sender<Bytes>>,
+    answer: JoinHandle<anyhow::Result<Answered>>,
+}
+
+impl Input {
+    /// More of the body.
+    ///
+    /// # Errors
+    /// The request is over.
+    pub async fn send(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        let input = self.input.as_ref().context("a body that goes on")?;
+        Ok(input.send(Bytes::copy_from_slice(bytes)).await?)
+    }
+
+    /// Ends the body, and waits for the answer.
+    ///
+    /// # Errors
+    /// As [`Server::send`].
+    pub async fn finish(mut self) -> anyhow::Result<Answered> {
+        self.input = None;
+        self.answered().await
+    }
+
+    /// Waits for an answer while the body goes on.
+    ///
+    /// # Errors
+    /// As [`Server::send`].
+    pub async fn answered(mut self) -> anyhow::Result<Answered> {
+        timeout(PATIENCE, &mut self.answer).await.context("wait for an answer")??
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.answer.abort();
     }
 }

@@ -41,6 +41,14 @@ pub struct WindowSize {
     pub columns: u32,
 }
 
+/// What a container asks of Linux; only what a session may not have is read.
+#[skip_serializing_none]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LinuxInfo {
+    /// Whether it is in its parent's cgroups.
+    pub share_cgroups: Option<bool>,
+}
+
 /// What a task asks of its container; images and volumes are not read.
 #[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -52,4 +60,6 @@ pub struct ContainerInfo {
     pub rlimit_info: Option<RLimitInfo>,
     /// A terminal.
     pub tty_info: Option<TtyInfo>,
+    /// What is Linux's own.
+    pub linux_info: Option<LinuxInfo>,
 }

@@ -216,6 +216,7 @@ static TASK: Message = Message {
         Field::new(9, "status_update_state", Enum(TASK_STATE), Optional),
         Field::new(10, "status_update_uuid", Bytes, Optional),
         Field::new(11, "labels", Submessage(&LABELS), Optional),
+        Field::new(13, "container", Submessage(&CONTAINER_INFO), Optional),
         Field::new(14, "user", String, Optional),
     ],
 };

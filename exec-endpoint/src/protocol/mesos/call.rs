@@ -75,6 +75,12 @@ pub(super) fn check(call: Call) -> Result<(CallType, Wanted), Refused> {
         CallType::LaunchNestedContainerSession => {
             let session = call.launch_nested_container_session.ok_or_else(absent)?;
             nested(session.container_id.clone())?;
+            let linux = session.container.as_ref().and_then(|container| container.linux_info);
+            if linux.and_then(|linux| linux.share_cgroups) == Some(false) {
+                return Err(invalid(format!(
+                    "'{field}.container.linux_info' is invalid: 'share_cgroups' cannot be set to 'false' for nested container sessions"
+                )));
+            }
             Wanted::Session(Box::new(session))
         }
         CallType::AttachContainerOutput => {
@@ -113,25 +119,28 @@ pub(super) fn check(call: Call) -> Result<(CallType, Wanted), Refused> {
 }
 
 fn check_id(container: &ContainerId) -> Result<(), String> {
-    let mut next = Some(container);
-    while let Some(one) = next {
-        let id = &one.value;
-        if id.is_empty() {
-            return Err("ID must not be empty".to_owned());
-        }
-        if id.len() > LONGEST_ID {
-            return Err(format!("'ContainerID.value' '{id}' exceeds the maximum length ({LONGEST_ID})"));
-        }
-        if id == "." || id == ".." {
-            return Err(format!("'{id}' is disallowed"));
-        }
-        if id.chars().any(|c| c.is_control() || c == '/' || c == '\\') {
-            return Err(format!("'{id}' contains invalid characters"));
-        }
-        if id.contains(['.', ' ']) {
-            return Err(format!("'ContainerID.value' '{id}' contains invalid characters"));
-        }
-        next = one.parent.as_deref();
+    check_part(&container.value)?;
+    match &container.parent {
+        Some(parent) => check_id(parent).map_err(|why| format!("'ContainerID.parent' is invalid: {why}")),
+        None => Ok(()),
+    }
+}
+
+fn check_part(id: &str) -> Result<(), String> {
+    if id.is_empty() {
+        return Err("ID must not be empty".to_owned());
+    }
+    if id.len() > LONGEST_ID {
+        return Err(format!("'ContainerID.value' '{id}' exceeds the maximum length ({LONGEST_ID})"));
+    }
+    if id == "." || id == ".." {
+        return Err(format!("'{id}' is disallowed"));
+    }
+    if id.chars().any(|c| c.is_control() || c == '/' || c == '\\') {
+        return Err(format!("'{id}' contains invalid characters"));
+    }
+    if id.contains(['.', ' ']) {
+        return Err(format!("'ContainerID.value' '{id}' contains invalid characters"));
     }
     Ok(())
 }
@@ -162,6 +171,12 @@ mod tests {
                 r#"{"type":"KILL_CONTAINER","kill_container":{"container_id":{"value":"a/b"}}}"#,
                 "'kill_container.container_id' is invalid: 'a/b' contains invalid characters",
             ),
+            (
+                r#"{"type":"LAUNCH_NESTED_CONTAINER_SESSION","launch_nested_container_session":{
+                    "container_id":{"value":"a","parent":{"value":"b"}},
+                    "container":{"type":"MESOS","linux_info":{"share_cgroups":false}}}}"#,
+                "'launch_nested_container_session.container.linux_info' is invalid: 'share_cgroups' cannot be set to 'false' for nested container sessions",
+            ),
         ] {
             assert_eq!(refused(json), Refused::bad(format!("Failed to validate agent::Call: {text}")));
         }
@@ -173,7 +188,7 @@ mod tests {
     #[test]
     fn a_parents_id_is_checked_too() {
         let id = ContainerId::new("..").nested("child");
-        assert!(check_id(&id).is_err());
+        assert_eq!(check_id(&id), Err("'ContainerID.parent' is invalid: '..' is disallowed".to_owned()));
         assert!(check_id(&ContainerId::new("x".repeat(243))).is_err());
         assert!(check_id(&ContainerId::new("x".repeat(242)).nested("y")).is_ok());
     }

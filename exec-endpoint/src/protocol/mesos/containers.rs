@@ -76,6 +76,30 @@ pub(super) fn find(
     Some(Container::Session(place, session))
 }
 
+/// What a container is that somebody wants to attach to. An agent knows not what has no executor here, and else fails.
+pub(super) fn find_to_attach(
+    endpoint: &Endpoint,
+    caller: &Caller,
+    container: &ContainerId,
+) -> Result<Container, Refused> {
+    find(endpoint, &endpoint.mesos, caller, container).ok_or_else(|| {
+        if pod(endpoint, caller, outermost(container)).is_some() {
+            unknown(container)
+        } else {
+            Refused::not_found(format!("Container {} cannot be found", text(container)))
+        }
+    })
+}
+
+/// What an agent says of a container that is not, or no longer, below an executor that it knows.
+pub(super) fn unknown(container: &ContainerId) -> Refused {
+    Refused::failed(format!("Unknown container {}", text(container)))
+}
+
+fn outermost(container: &ContainerId) -> &ContainerId {
+    container.parent.as_deref().map_or(container, outermost)
+}
+
 /// The task that a session's parent means: itself, or the only one of its pod, for clients that know no deeper id.
 pub(super) fn task(endpoint: &Endpoint, caller: &Caller, container: &ContainerId) -> Option<Place> {
     exact_task(endpoint, caller, container).or_else(|| {

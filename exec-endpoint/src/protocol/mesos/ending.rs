@@ -4,7 +4,7 @@ use hyper::Response;
 use mesos::agent::{self, CallType, ResponseType, Waited};
 use mesos::common::ContainerId;
 use mesos::protobuf::schema;
-use task::control::{Answer, RefusalKind, Request, Task};
+use task::control::{Answer, End, RefusalKind, Request, Task};
 
 use super::answer::{self, Refused};
 use super::containers::{self, Container, Place};
@@ -72,13 +72,20 @@ async fn wait_for_task(endpoint: &Endpoint, mut place: Place) -> Waited {
             break;
         }
     }
-    let end = place.task.last_end.and_then(|last| last.end);
-    Waited {
-        exit_status: end.map(task::control::End::wait_status),
-        state: has_ended(&place.task).then(|| place.task.state.clone()),
-        reason: place.task.reason.clone(),
-        message: place.task.message.clone(),
+    waited(place.task)
+}
+
+/// As an agent tells it: the state only of a task that did not end by itself.
+fn waited(task: Task) -> Waited {
+    let end = task.last_end.and_then(|last| last.end);
+    let limited =
+        task.reason.as_ref().is_some_and(|reason| reason.starts_with("REASON_CONTAINER_LIMITATION"));
+    let waited = Waited { exit_status: end.map(End::wait_status), ..Waited::default() };
+    if end.is_some() && !limited {
+        return waited;
     }
+    let state = has_ended(&task).then_some(task.state);
+    Waited { state, reason: task.reason, message: task.message, ..waited }
 }
 
 pub(super) fn has_ended(task: &Task) -> bool {
@@ -103,10 +110,11 @@ pub(super) async fn kill(
         Container::Pod(_) => {
             Err(Refused::forbidden("Only tasks and sessions can be signalled, not an executor"))
         }
+        Container::Session(_, session) if session.has_ended() => Err(unknown()),
         Container::Session(place, session) => {
             containers::may_touch(endpoint, caller, &place, &session)?;
             let granted = containers::ask(endpoint, caller, &place, vec![Verb::Signal], &[])?;
-            // One that has just ended needs none.
+            // One that ends just now needs none.
             session.order(Order::Signal(signal)).await;
             granted.close(&Closing { reason: "signalled".to_owned(), ..Closing::default() });
             Ok(answer::done())
@@ -156,5 +164,35 @@ pub(super) fn remove(
             endpoint.mesos.remove(container);
             Ok(answer::done())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::kubernetes::fixtures::task;
+    use mesos::common::TaskState;
+    use task::control::LastEnd;
+
+    #[test]
+    fn only_the_end_of_a_task_that_did_not_end_by_itself_has_a_state_and_a_reason() {
+        let ended = |end: Option<End>, reason: &str| {
+            let last = LastEnd { end, at: 2, started_at: Some(1), out_of_memory: false };
+            let (state, message) = (TaskState::Failed.into(), Some("text".to_owned()));
+            waited(Task {
+                last_end: Some(last),
+                reason: Some(reason.to_owned()),
+                message,
+                state,
+                ..task("a")
+            })
+        };
+        let by_itself = ended(Some(End::Code(7)), "REASON_COMMAND_EXECUTOR_FAILED");
+        assert_eq!(by_itself, Waited { exit_status: Some(7 << 8), ..Waited::default() });
+        let limited = ended(Some(End::Signal(9)), "REASON_CONTAINER_LIMITATION_MEMORY");
+        assert_eq!((limited.exit_status, limited.message.as_deref()), (Some(9), Some("text")));
+        assert_eq!(limited.reason.as_deref(), Some("REASON_CONTAINER_LIMITATION_MEMORY"));
+        let lost = ended(None, "REASON_EXECUTOR_TERMINATED");
+        assert_eq!((lost.exit_status, lost.state), (None, Some(TaskState::Failed.into())));
     }
 }

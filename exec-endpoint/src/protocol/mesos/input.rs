@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
 use mesos::agent::{AttachInput, ControlType, InputType, PieceType, ProcessIo, StreamType};
 use mesos::common::{ContainerId, Open};
-use mesos::recordio::Decoder;
+use mesos::recordio::{Decoder, RecordError};
 use task::control::{Answer, Request, WindowSize, Wish};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
@@ -17,7 +17,7 @@ use super::answer::{self, Refused};
 use super::call;
 use super::containers::{self, Container, Place};
 use super::negotiate::Format;
-use super::output::{NO_SWITCHBOARD, ended};
+use super::output::NO_SWITCHBOARD;
 use super::session::{NoInput, Phase, Taken};
 use crate::control::{Answers, Control, Wishes};
 use crate::endpoint::{Body, Caller, Endpoint};
@@ -74,10 +74,7 @@ impl Records {
     /// The next record; none at the body's end. May be given up and called again.
     pub(super) async fn next(&mut self) -> Result<Option<bytes::Bytes>, Refused> {
         loop {
-            let record = self.decoder.next();
-            if let Some(record) =
-                record.map_err(|error| Refused::failed(format!("Decoder failure: {error}")))?
-            {
+            if let Some(record) = self.decoder.next().map_err(|error| undecodable(&error))? {
                 return Ok(Some(record));
             }
             match self.body.frame().await {
@@ -91,6 +88,16 @@ impl Records {
             }
         }
     }
+}
+
+fn undecodable(error: &RecordError) -> Refused {
+    let why = match error {
+        RecordError::Length(text) => {
+            format!("Failed to decode length '{text}': Failed to convert '{text}' to number")
+        }
+        RecordError::TooLong { .. } => error.to_string(),
+    };
+    Refused::failed(format!("Decoder failure: {why}"))
 }
 
 /// What a record says: pure.
@@ -112,7 +119,8 @@ fn said(input: AttachInput) -> Result<Said, String> {
             return Err(format!("{text} '{number}'"));
         }
     }
-    let ProcessIo { kind, data, control } = input.process_io.ok_or_else(|| expecting("'process_io'"))?;
+    let ProcessIo { kind, data, control } =
+        input.process_io.ok_or_else(|| expecting("'attach_container_input.process_io'"))?;
     match kind.as_ref().and_then(Open::known) {
         Some(PieceType::Data) => {
             let data = data.ok_or_else(|| expecting("'process_io.data'"))?;
@@ -134,10 +142,12 @@ fn said(input: AttachInput) -> Result<Said, String> {
                     control.heartbeat.ok_or_else(|| expecting("'process_io.control.heartbeat'"))?;
                     Ok(Said::Nothing)
                 }
-                _ => Err("'process_io.control.type' is unknown".to_owned()),
+                Some(ControlType::Unknown) => Err("'process_io.control.type' is unknown".to_owned()),
+                None => Err(expecting("'process_io.control.type'")),
             }
         }
-        _ => Err("'process_io.type' is unknown".to_owned()),
+        Some(PieceType::Unknown) => Err("'process_io.type' is unknown".to_owned()),
+        None => Err(expecting("'process_io.type'")),
     }
 }
 
@@ -154,27 +164,28 @@ pub(super) async fn attach(
         return Err(not_first());
     }
     let container = first.container_id.ok_or_else(not_first)?;
-    let unknown = || Refused::failed(format!("Unknown container {}", containers::text(&container)));
-    match containers::find(endpoint, &endpoint.mesos, caller, &container).ok_or_else(unknown)? {
+    let taken_already = || Refused::new(StatusCode::CONFLICT, "Multiple input connections are not allowed");
+    match containers::find_to_attach(endpoint, caller, &container)? {
         Container::Pod(_) => Err(Refused::failed(NO_SWITCHBOARD)),
         Container::Session(place, session) => {
             containers::may_touch(endpoint, caller, &place, &session)?;
             let taken = session.take_input().map_err(|why| match why {
-                NoInput::Taken => {
-                    Refused::new(StatusCode::CONFLICT, "Multiple input connections are not allowed")
-                }
+                NoInput::Taken => taken_already(),
                 NoInput::Closed => closed(&session.phase(), &container),
             })?;
             to_session(taken, session.phase(), &mut records, format).await
         }
         Container::Task(place) if !place.task.terminal => Err(Refused::failed(NO_SWITCHBOARD)),
-        Container::Task(place) => to_task(endpoint, caller, &place, &mut records, format).await,
+        Container::Task(place) => {
+            let _taken = endpoint.mesos.take_input(&container).ok_or_else(taken_already)?;
+            to_task(endpoint, caller, &place, &mut records, format).await
+        }
     }
 }
 
 fn closed(phase: &watch::Receiver<Phase>, container: &ContainerId) -> Refused {
     match *phase.borrow() {
-        Phase::Ended(_) => ended(container),
+        Phase::Ended(_) => containers::unknown(container),
         _ => Refused::failed(format!("The input of {} is closed", containers::text(container))),
     }
 }
@@ -333,6 +344,11 @@ mod tests {
             (control(serde_json::json!({"type": "HEARTBEAT"})), expecting("'process_io.control.heartbeat'")),
             (control(serde_json::json!({"type": "HEARTBEAT", "heartbeat": {}})), Ok(Said::Nothing)),
             (io(serde_json::json!({"type": "CONTROL"})), expecting("'process_io.control'")),
+            (io(serde_json::json!({})), expecting("'process_io.type'")),
+            (io(serde_json::json!({"type": "NOPE"})), expecting("'process_io.type'")),
+            (io(serde_json::json!({"type": "UNKNOWN"})), Err("'process_io.type' is unknown".to_owned())),
+            (control(serde_json::json!({})), expecting("'process_io.control.type'")),
+            (serde_json::json!({"type": "PROCESS_IO"}), expecting("'attach_container_input.process_io'")),
             (
                 serde_json::json!({"type": "CONTAINER_ID", "container_id": {"value": "x"}}),
                 Err("Expecting 'attach_container_input.type' to be 'PROCESS_IO' instead of: '1'".to_owned()),

@@ -126,7 +126,7 @@ fn accepts(headers: &HeaderMap, name: &str, media_type: &str) -> bool {
                 .and_then(|weight| weight.parse::<f32>().ok())
                 .is_some_and(|weight| weight <= 0.0)
         });
-        !refused && (range == media_type || range == "*/*" || range == "application/*")
+        !refused && [media_type, "*/*", "application/*"].iter().any(|one| range.eq_ignore_ascii_case(one))
     })
 }
 
@@ -181,6 +181,7 @@ mod tests {
             (&[(content, j)], Ok((Single(Json), Single(Json)))),
             (&[(content, j), (accept, "*/*")], Ok((Single(Json), Single(Json)))),
             (&[(content, j), (accept, "text/html")], Err(406)),
+            (&[(content, j), (accept, "APPLICATION/JSON")], Ok((Single(Json), Single(Json)))),
             (
                 &[(content, j), (accept, "application/json;q=0, application/x-protobuf")],
                 Ok((Single(Json), Single(Protobuf))),

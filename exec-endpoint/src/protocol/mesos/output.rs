@@ -14,7 +14,7 @@ use mesos::agent::{LaunchSession, ProcessIo, StreamType};
 use mesos::common::{CommandInfo, ContainerId};
 use mesos::protobuf::schema;
 use mesos::recordio;
-use task::control::{Answer, Exec, RefusalKind, Request, WindowSize};
+use task::control::{Answer, Exec, Refusal, RefusalKind, Request, WindowSize};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at};
@@ -22,12 +22,12 @@ use tokio::time::{Instant, interval_at};
 use super::answer::{self, Refused};
 use super::containers::{self, Container, Place};
 use super::negotiate::{Format, RECORDIO, Shape};
-use super::session::{self, HEARTBEAT, Order, Piece, QUEUE};
+use super::session::{self, HEARTBEAT, NotStarted, Order, Piece, QUEUE};
 use crate::control::{Control, ControlError};
 use crate::endpoint::{Body, Caller, Endpoint};
 use crate::gate::{Closing, Granted};
 use crate::policy::Verb;
-use crate::session::process;
+use crate::session::process::{self, Process};
 
 /// What Mesos says of a container that nobody can attach to.
 pub(super) const NO_SWITCHBOARD: &str = "I/O switchboard server was disabled for this container";
@@ -44,6 +44,9 @@ pub(super) async fn launch(
     shape: Shape,
 ) -> Result<Response<Body>, Refused> {
     let container = launch.container_id.clone();
+    if matches!(containers::find(endpoint, &endpoint.mesos, caller, &container), Some(Container::Task(_))) {
+        return Ok(in_use());
+    }
     let parent = container.parent.as_deref().map(containers::text).unwrap_or_default();
     let no_parent = || Refused::bad(format!("Parent container {parent} does not exist"));
     let place = container
@@ -51,7 +54,7 @@ pub(super) async fn launch(
         .as_deref()
         .and_then(|parent| containers::task(endpoint, caller, parent))
         .ok_or_else(no_parent)?;
-    let exec = exec_of(&place, &launch).map_err(Refused::bad)?;
+    let (exec, lacking) = exec_of(&place, &launch).map_err(Refused::bad)?;
     let granted = containers::ask(endpoint, caller, &place, verbs(&place, &exec), &exec.command)?;
     let task_id = place.task.id.as_str();
     let permit = match endpoint.sessions.permit(containers::PROTOCOL, &caller.who.user, task_id) {
@@ -65,25 +68,53 @@ pub(super) async fn launch(
     registry.retain(|session| {
         session.container.parent.as_deref().is_some_and(|parent| parent_lives(endpoint, parent))
     });
-    let taken_by_task =
-        matches!(containers::find(endpoint, registry, caller, &container), Some(Container::Task(_)));
-    let Some(reserved) = registry.reserve(&container).filter(|_| !taken_by_task) else {
+    let Some(reserved) = registry.reserve(&container) else {
         close(granted, "the id is in use");
-        let mut response = answer::done();
-        *response.status_mut() = StatusCode::ACCEPTED;
-        return Ok(response);
+        return Ok(in_use());
     };
-    let process = match process::start(&place.pod.socket, exec).await {
-        Ok(process) => process,
+    let started = match lacking {
+        Some(lacking) => Ok(Started::Not(lacking)),
+        None => start(&place, exec).await,
+    };
+    let user = caller.who.user.clone();
+    let (session, pieces) = match started {
+        Ok(Started::Process(process)) => session::start(container, user, *process, granted, permit),
+        Ok(Started::Not(why)) => session::not_started(container, user, &why, granted, permit),
         Err(error) => {
             close(granted, "not started");
             return Err(not_started(&error, no_parent));
         }
     };
-    let user = caller.who.user.clone();
-    let (session, pieces) = session::start(container, user, process, granted, permit);
     reserved.fill(session);
     Ok(stream(pieces, shape))
+}
+
+/// 202: such a container is there already.
+fn in_use() -> Response<Body> {
+    let mut response = answer::done();
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
+/// What became of a command.
+#[derive(Debug)]
+enum Started {
+    Process(Box<Process>),
+    Not(NotStarted),
+}
+
+/// How the executor's text begins when all was well but the command.
+const EXECUTE: &str = "execute ";
+
+async fn start(place: &Place, exec: Exec) -> Result<Started, ControlError> {
+    match process::start(&place.pod.socket, exec).await {
+        Err(ControlError::Refused(Refusal { kind: RefusalKind::Failed, message }))
+            if message.starts_with(EXECUTE) =>
+        {
+            Ok(Started::Not(NotStarted::NotExecuted(message)))
+        }
+        started => started.map(|process| Started::Process(Box::new(process))),
+    }
 }
 
 fn close(granted: Granted, reason: &str) {
@@ -122,9 +153,10 @@ fn verbs(place: &Place, exec: &Exec) -> Vec<Verb> {
     verbs
 }
 
-/// What the executor is asked.
-fn exec_of(place: &Place, launch: &LaunchSession) -> Result<Exec, String> {
+/// What the executor is asked; and what the command lacks, which an agent's launcher tells as a process's own error.
+fn exec_of(place: &Place, launch: &LaunchSession) -> Result<(Exec, Option<NotStarted>), String> {
     let command = launch.command.clone().unwrap_or_default();
+    let user = command.user.clone().filter(|user| Some(user) != place.task.user.as_ref());
     let terminal = launch.container.as_ref().and_then(|container| container.tty_info);
     let size = terminal.map(|tty| {
         let size = tty.window_size.and_then(|size| {
@@ -137,22 +169,20 @@ fn exec_of(place: &Place, launch: &LaunchSession) -> Result<Exec, String> {
         let value = variable.value.ok_or_else(|| format!("Variable '{}' has no value", variable.name))?;
         Ok((variable.name, value))
     });
-    Ok(Exec {
-        task: place.task.id.clone(),
-        environment: environment.collect::<Result<_, String>>()?,
-        user: command.user.clone().filter(|user| Some(user) != place.task.user.as_ref()),
-        command: argv(command)?,
-        folder: None,
-        stdin: true,
-        terminal: size,
-    })
+    let environment = environment.collect::<Result<_, String>>()?;
+    let (command, lacking) = match argv(command) {
+        Ok(command) => (command, None),
+        Err(lacking) => (Vec::new(), Some(lacking)),
+    };
+    let (task, terminal) = (place.task.id.clone(), size);
+    Ok((Exec { task, environment, user, command, folder: None, stdin: true, terminal }, lacking))
 }
 
-fn argv(command: CommandInfo) -> Result<Vec<String>, String> {
+fn argv(command: CommandInfo) -> Result<Vec<String>, NotStarted> {
     match (command.shell.unwrap_or(true), command.value) {
-        (true, None) => Err("Shell command is not specified".to_owned()),
+        (true, None) => Err(NotStarted::Lacking("Shell command is not specified")),
         (true, Some(text)) => Ok(vec!["/bin/sh".to_owned(), "-c".to_owned(), text]),
-        (false, None) => Err("Executable path is not specified".to_owned()),
+        (false, None) => Err(NotStarted::Lacking("Executable path is not specified")),
         (false, Some(file)) => {
             Ok(std::iter::once(file).chain(command.arguments.into_iter().skip(1)).collect())
         }
@@ -166,8 +196,7 @@ pub(super) async fn attach(
     container: &ContainerId,
     shape: Shape,
 ) -> Result<Response<Body>, Refused> {
-    let unknown = || Refused::failed(format!("Unknown container {}", containers::text(container)));
-    match containers::find(endpoint, &endpoint.mesos, caller, container).ok_or_else(unknown)? {
+    match containers::find_to_attach(endpoint, caller, container)? {
         Container::Pod(_) => Err(Refused::failed(NO_SWITCHBOARD)),
         Container::Session(place, session) => {
             containers::may_touch(endpoint, caller, &place, &session)?;
@@ -175,7 +204,7 @@ pub(super) async fn attach(
             if session.order(Order::Output(sender)).await {
                 Ok(stream(pieces, shape))
             } else {
-                Err(ended(container))
+                Err(containers::unknown(container))
             }
         }
         Container::Task(place) if !place.task.terminal => Err(Refused::failed(NO_SWITCHBOARD)),
@@ -195,11 +224,6 @@ pub(super) async fn attach(
             Ok(stream(pieces, shape))
         }
     }
-}
-
-/// What Mesos says of a container that has ended.
-pub(super) fn ended(container: &ContainerId) -> Refused {
-    Refused::failed(format!("Container {} has ended", containers::text(container)))
 }
 
 /// The output of a task with a terminal, until it or its client ends.

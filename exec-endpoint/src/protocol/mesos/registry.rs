@@ -1,6 +1,6 @@
 //! The sessions of this protocol, found by their containers' ids: those that run, and the last that ended, for WAIT.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mesos::common::ContainerId;
@@ -19,6 +19,8 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Inner {
     entries: HashMap<ContainerId, Entry>,
+    /// The tasks whose input a connection has.
+    inputs: HashSet<ContainerId>,
     /// Grows with every entry: the smallest is the oldest.
     next: u64,
 }
@@ -43,7 +45,26 @@ pub(super) struct Reserved<'a> {
     container: Option<ContainerId>,
 }
 
+/// A task's input, kept for one connection. Dropped, it is free again.
+#[derive(Debug)]
+pub(super) struct InputTaken<'a> {
+    registry: &'a Registry,
+    container: ContainerId,
+}
+
+impl Drop for InputTaken<'_> {
+    fn drop(&mut self) {
+        self.registry.with(|inner| inner.inputs.remove(&self.container));
+    }
+}
+
 impl Registry {
+    /// Keeps a task's input for one connection; none if another has it.
+    pub(super) fn take_input(&self, container: &ContainerId) -> Option<InputTaken<'_>> {
+        let free = self.with(|inner| inner.inputs.insert(container.clone()));
+        free.then(|| InputTaken { registry: self, container: container.clone() })
+    }
+
     /// Keeps an id; none if a session has it that has not ended. What an ended one was is forgotten.
     pub(super) fn reserve(&self, container: &ContainerId) -> Option<Reserved<'_>> {
         self.with(|inner| {
@@ -156,6 +177,15 @@ mod tests {
         assert!(registry.find(&id(1)).is_some(), "one that runs is not forgotten");
         add(&registry, 2, Phase::Ended(Some(0)));
         assert!(registry.reserve(&id(2)).is_some());
+    }
+
+    #[test]
+    fn a_tasks_input_has_one_connection_at_a_time() {
+        let registry = Registry::default();
+        let first = registry.take_input(&id(1)).unwrap();
+        assert!(registry.take_input(&id(1)).is_none() && registry.take_input(&id(2)).is_some());
+        drop(first);
+        assert!(registry.take_input(&id(1)).is_some());
     }
 
     #[test]

@@ -210,6 +210,52 @@ pub(super) fn start(
     (session, pieces)
 }
 
+/// Why a command did not become a process, as its launcher says it at an agent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotStarted {
+    /// There is nothing to execute.
+    #[error("{0}")]
+    Lacking(&'static str),
+    /// The file could not be executed.
+    #[error("Failed to {0}")]
+    NotExecuted(String),
+}
+
+impl NotStarted {
+    /// What the launcher ends by, as WAIT tells it (measured).
+    fn status(&self) -> i32 {
+        match self {
+            Self::Lacking(_) => 1 << 8,
+            Self::NotExecuted(_) => 1001 << 8,
+        }
+    }
+}
+
+/// A session whose process could not be started: it has ended already, and its only output is why. As an agent has it, whose
+/// launcher is a process before it is the command.
+pub(super) fn not_started(
+    container: ContainerId,
+    user: String,
+    not_started: &NotStarted,
+    granted: Granted,
+    permit: Permit,
+) -> (Arc<Session>, mpsc::Receiver<Piece>) {
+    let (orders, _) = mpsc::channel(1);
+    let (_, phase) = watch::channel(Phase::Ended(Some(not_started.status())));
+    let (sender, pieces) = mpsc::channel(2);
+    let why = Bytes::from(format!("{not_started}\n"));
+    let bytes_out = why.len() as u64;
+    for piece in [Piece::Data(StreamType::Stderr, why), Piece::End] {
+        // Both fit.
+        drop(sender.try_send(piece));
+    }
+    granted.close(&Closing { bytes_out, reason: "not started".to_owned(), ..Closing::default() });
+    drop(permit);
+    let input = Mutex::new(Slot::Closed);
+    let session = Session { container, user, orders, phase, input, received: AtomicU64::new(0) };
+    (Arc::new(session), pieces)
+}
+
 #[derive(Debug)]
 struct Worker {
     session: Arc<Session>,

@@ -2,6 +2,7 @@
 //! reads it. Pure but for the rights: a task that the caller may not list is nowhere.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use mesos::agent::{
@@ -9,8 +10,8 @@ use mesos::agent::{
     Health, Response, ResponseType, State, Tasks, Version, VersionInfo,
 };
 use mesos::common::{
-    AgentId, ContainerId, ContainerStatus, ExecutorId, FrameworkId, FrameworkInfo, Label, Labels, Open,
-    Reason, Resource, Source, TaskStatus,
+    AgentId, ContainerId, ContainerInfo, ContainerStatus, ExecutorId, FrameworkId, FrameworkInfo, IpAddress,
+    Label, Labels, NetworkInfo, NetworkProtocol, Open, Reason, Resource, Source, TaskStatus, TtyInfo,
 };
 use serde_json::{Map, Value, json};
 use task::control::Task;
@@ -135,6 +136,11 @@ fn api_task(pod: &PodView, task: &Task) -> mesos::agent::Task {
         resources: task.resources.clone(),
         statuses: vec![status(pod, task)],
         status_update_state: Some(task.state.clone()),
+        container: task.terminal.then(|| ContainerInfo {
+            kind: Some("MESOS".to_owned()),
+            tty_info: Some(TtyInfo::default()),
+            ..ContainerInfo::default()
+        }),
         user: task.user.clone(),
     }
 }
@@ -155,10 +161,15 @@ fn status(pod: &PodView, task: &Task) -> TaskStatus {
         labels: labels(task),
         container_status: Some(ContainerStatus {
             container_id: Some(containers::task_container(pod, task)),
-            network_infos: Vec::new(),
-            executor_pid: task.pid,
+            network_infos: vec![NetworkInfo { ip_addresses: vec![address(pod.pod.address)] }],
+            executor_pid: None,
         }),
     }
+}
+
+fn address(address: IpAddr) -> IpAddress {
+    let protocol = if address.is_ipv4() { NetworkProtocol::Ipv4 } else { NetworkProtocol::Ipv6 };
+    IpAddress { protocol: Some(protocol.into()), ip_address: Some(address.to_string()) }
 }
 
 fn reason(name: String) -> Open<Reason> {
@@ -168,9 +179,10 @@ fn reason(name: String) -> Open<Reason> {
 /// As the executor's own statuses have them.
 fn labels(task: &Task) -> Option<Labels> {
     let label = |key: &str, value: String| Label { key: key.to_owned(), value: Some(value) };
-    let mut labels = vec![label("restarts", task.restarts.to_string())];
-    labels.extend(task.ready.map(|ready| label("ready", ready.to_string())));
-    Some(Labels { labels })
+    let ready = task.ready.map(|ready| label("ready", ready.to_string()));
+    let restarts = (task.restarts > 0).then(|| label("restarts", task.restarts.to_string()));
+    let labels: Vec<Label> = ready.into_iter().chain(restarts).collect();
+    (!labels.is_empty()).then_some(Labels { labels })
 }
 
 fn executor_info(pod: &PodView) -> ExecutorSummary {
@@ -179,7 +191,8 @@ fn executor_info(pod: &PodView) -> ExecutorSummary {
         executor_id: ExecutorId::new(&pod.pod.executor_id),
         framework_id: Some(FrameworkId::new(&pod.pod.framework_id)),
         resources: Vec::new(),
-        name: Some(pod.pod.name.clone()),
+        // What the framework called it is not known here.
+        name: None,
     }
 }
 
@@ -309,7 +322,7 @@ fn legacy_task(pod: &PodView, task: &Task) -> Value {
         "id": task.id.as_str(), "name": task.name, "framework_id": pod.pod.framework_id,
         "executor_id": pod.pod.executor_id, "slave_id": pod.pod.agent_id, "state": task.state,
         "user": task.user, "resources": amounts(&task.resources), "statuses": [without_nulls(status)],
-        "labels": labels(task).map(|labels| labels.labels),
+        "labels": labels(task).unwrap_or_default().labels,
     })
 }
 
