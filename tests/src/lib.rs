@@ -26,6 +26,7 @@
 //! | [`pki`] | certificates and keys |
 //! | [`operator`] | requests to the byte, to an agent and to an endpoint, and what of the answers differs |
 //! | [`process`] | a process, named for all time |
+//! | [`streams`] | what goes through commands |
 //! | [`stage`] | a rig, a framework, and the check at the end, for a story |
 //! | [`tap`] | a proxy between executor and agent that keeps what both say |
 //! | [`terminal`] | a terminal: what a user would see and type |
@@ -54,6 +55,7 @@ pub mod pod;
 pub mod process;
 pub mod rig;
 pub mod stage;
+pub mod streams;
 pub mod tap;
 pub mod terminal;
 pub mod up;

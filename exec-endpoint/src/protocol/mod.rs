@@ -6,11 +6,13 @@
 //! | [`tasks`] | `/kubex/v1/...`: kubex's own paths |
 //! | [`kubernetes`] | `/version`, `/api...`, `/apis...`, `/openapi/...` |
 //! | [`remotecommand`] | exec, attach and signal of both, over a WebSocket |
+//! | [`query`] | nothing: queries and percent-encoding, for all of them |
 //! | [`mesos`] | POST `/api/v1`, `/slave...`, `/agent/...`, `/mesos/...`, `/master/...`, `/files/...`, `/system/...` |
 
 pub mod health;
 pub mod kubernetes;
 pub mod mesos;
+pub mod query;
 pub mod remotecommand;
 mod route;
 pub mod tasks;

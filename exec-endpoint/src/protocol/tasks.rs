@@ -5,7 +5,7 @@
 //!      /kubex/v1/tasks/{name}/{exec,attach,signal,log}     -> as Kubernetes' paths; the header kubex-task names the task
 //! ```
 //!
-//! A name is a task's name, its id, or a unique prefix of either. Tasks that the caller may not list are as if they did not exist.
+//! A name is a task's name, its id, or a unique prefix of either. Tasks that the caller has no right to at all are as if they did not exist.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,8 @@ use crate::endpoint::{Body, Caller, Endpoint};
 use crate::inventory::{Found, PodView};
 use crate::policy::{Target, Verb};
 use crate::protocol::kubernetes::{log, status::failure};
-use crate::protocol::remotecommand::{self, Subresource, query};
+use crate::protocol::query;
+use crate::protocol::remotecommand::{self, Subresource};
 
 /// The header of an answer that names the task.
 pub const TASK: HeaderName = HeaderName::from_static("kubex-task");
@@ -80,7 +81,7 @@ impl What {
 /// Why a name means no task.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
-    /// No task has it, or none that the caller may list.
+    /// No task has it, or none that the caller may know of.
     #[error("there is no task {0:?}: see the list of tasks")]
     Unknown(String),
     /// Several have it: these, each as something that means it alone.
@@ -147,11 +148,24 @@ async fn one(
         Err(error) => return failure(StatusCode::BAD_REQUEST, "BadRequest", error.to_string()),
     };
     let inventory = endpoint.inventory.borrow().clone();
-    let visible =
-        inventory.tasks().filter(|found| may(&endpoint, &caller, &Verb::List, &found.pod.pod, found.task));
-    let (pod, task) = match resolve(&name, visible) {
+    let sees = |found: &Found<'_>| {
+        let pod = &found.pod.pod;
+        let target = Target { framework: &pod.framework, pod: &pod.name, task: &found.task.name };
+        endpoint.gate.sees(&caller.who, target)
+    };
+    let (pod, task) = match resolve(&name, inventory.tasks().filter(sees)) {
         Ok(Found { pod, task }) => (pod.clone(), task.clone()),
         Err(error @ Unresolved::Unknown(_)) => {
+            let whole = |found: &Found<'_>| found.task.id.value == name || found.task.name == name;
+            if let Some(Found { pod, task }) = inventory.tasks().find(whole) {
+                let query = request.uri().query().unwrap_or_default();
+                match what {
+                    What::Remote(subresource) => {
+                        remotecommand::attempt(&endpoint, &caller, pod, task, subresource, query);
+                    }
+                    What::Log => drop(log::ask(&endpoint, &caller, pod, task)),
+                }
+            }
             return failure(StatusCode::NOT_FOUND, "NotFound", error.to_string());
         }
         Err(error @ Unresolved::Ambiguous { .. }) => {

@@ -7,6 +7,7 @@
 
 mod client;
 mod files;
+mod stand;
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
@@ -21,6 +22,7 @@ use crate::stage::until;
 
 pub use client::Client;
 pub use files::{Files, POLICY};
+pub use stand::{POD, Spoken, Stand};
 
 /// The user that endpoints of tests run as, by name and number. Executors are told the name: `--exec-user`.
 pub const USER: (&str, u32) = ("nobody", 65534);

@@ -10,14 +10,14 @@ use jiff::Timestamp;
 use task::control::{Answer, Stream, Task};
 use tokio::sync::mpsc;
 
-use super::query::{Query, QueryError};
 use super::status::Failure;
 use super::{now, status, view};
 use crate::control::Control;
 use crate::endpoint::{Body, Caller, Endpoint};
-use crate::gate::{Asked, Closing, Granted};
+use crate::gate::{Asked, Closing, Denied, Granted};
 use crate::inventory::PodView;
 use crate::policy::{Target, Verb};
+use crate::protocol::query::{Query, QueryError};
 use crate::session::log::{self, OpenError, Piece, Reader, Wanted};
 
 /// As the audit and the metrics name it.
@@ -38,6 +38,22 @@ pub async fn log(
 ) -> Response<Body> {
     let begun = begin(&endpoint, &caller, &pod, &task, query).await;
     begun.unwrap_or_else(|failure| failure.response())
+}
+
+/// Asks the gate whether somebody may read a task's log.
+///
+/// # Errors
+/// They may not.
+pub fn ask(endpoint: &Endpoint, caller: &Caller, pod: &PodView, task: &Task) -> Result<Granted, Denied> {
+    let target = Target { framework: &pod.pod.framework, pod: &pod.pod.name, task: &task.name };
+    endpoint.gate.ask(&Asked {
+        who: &caller.who,
+        peer: caller.peer,
+        verbs: vec![Verb::Logs],
+        target: Some(target),
+        protocol: PROTOCOL,
+        command: &[],
+    })
 }
 
 /// What a query wants, `now` being milliseconds since 1970.
@@ -80,24 +96,15 @@ pub fn wanted(query: &str, restarts: u32, now: u64) -> Result<Wanted, QueryError
 }
 
 async fn begin(
-    endpoint: &Endpoint,
+    endpoint: &Arc<Endpoint>,
     caller: &Caller,
     pod: &PodView,
     task: &Task,
     query: &str,
 ) -> Result<Response<Body>, Failure> {
     let wanted = wanted(query, task.restarts, now())?;
-    let target = Target { framework: &pod.pod.framework, pod: &pod.pod.name, task: &task.name };
-    let granted = endpoint.gate.ask(&Asked {
-        who: &caller.who,
-        peer: caller.peer,
-        verbs: vec![Verb::Logs],
-        target: Some(target),
-        protocol: PROTOCOL,
-        command: &[],
-    });
-    let granted =
-        granted.map_err(|denied| Failure::new(StatusCode::FORBIDDEN, "Forbidden", denied.to_string()))?;
+    let granted = ask(endpoint, caller, pod, task);
+    let granted = granted.map_err(|denied| Failure::forbidden(denied.to_string()))?;
     match open(endpoint, caller, pod, task, wanted).await {
         Ok((feed, permit, body)) => {
             tokio::spawn(async move {
@@ -126,7 +133,7 @@ impl Refused {
 }
 
 async fn open(
-    endpoint: &Endpoint,
+    endpoint: &Arc<Endpoint>,
     caller: &Caller,
     pod: &PodView,
     task: &Task,
@@ -155,7 +162,8 @@ async fn open(
     })?;
     let (sender, body) = status::stream();
     let control = wanted.follow.then_some(control);
-    Ok((Feed { reader: Some(reader), control, sender, sent: 0, end: "end of the log" }, permit, body))
+    let (endpoint, end) = (Arc::clone(endpoint), "end of the log");
+    Ok((Feed { endpoint, reader: Some(reader), control, sender, sent: 0, end }, permit, body))
 }
 
 fn close(granted: Granted, reason: impl Into<String>, bytes_out: u64) {
@@ -164,6 +172,7 @@ fn close(granted: Granted, reason: impl Into<String>, bytes_out: u64) {
 
 /// A log on its way to a client.
 struct Feed {
+    endpoint: Arc<Endpoint>,
     /// `None` only while it reads.
     reader: Option<Reader>,
     /// Tells rotations and the task's end, while that is followed.
@@ -207,6 +216,7 @@ impl Feed {
                     let length = bytes.len() as u64;
                     self.sender.send(Ok(bytes)).await.map_err(|_| Stop::Gone)?;
                     self.sent += length;
+                    self.endpoint.metrics.bytes_out.inc_by(length);
                 }
                 Piece::Waiting => self.wait(&mut tick).await?,
                 Piece::End => return Ok(()),
@@ -256,6 +266,9 @@ impl Feed {
                     *tick = (*tick * 3 / 2).min(LATEST);
                 }
                 () = self.sender.closed() => return Err(Stop::Gone),
+                () = self.endpoint.drained() => {
+                    return Err(Stop::Broken(io::Error::other("the endpoint is stopping")));
+                }
             }
         }
     }

@@ -8,7 +8,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`route`], [`query`], [`selector`] | what is asked: pure |
+//! | [`route`], [`selector`] | what is asked: pure |
 //! | [`view`] | what a caller sees, and what changes in it: pure |
 //! | [`objects`], [`table`], [`discovery`] | the answers: pure |
 //! | [`watch`] | changes as they come |
@@ -20,7 +20,6 @@ pub mod discovery;
 pub mod log;
 pub mod metrics;
 pub mod objects;
-pub mod query;
 pub mod route;
 pub mod selector;
 pub mod status;
@@ -46,8 +45,8 @@ use task::control::Task;
 use crate::endpoint::{Body, Caller, Endpoint};
 use crate::inventory::{Inventory, PodView};
 use crate::policy::{Target, Verb as Right};
+use crate::protocol::query::Query;
 use crate::protocol::remotecommand;
-use query::Query;
 use route::{Name, Route, Verb};
 use selector::Selector;
 use status::Failure;
@@ -144,11 +143,15 @@ async fn answer(
         }
         Route::Pod(name) => pod(&endpoint, &caller, &name, form?),
         Route::Log(name) => {
-            let (pod, task) = resolve(&endpoint, &caller, &name, query.text("container"))?;
+            let attempt = |pod: &PodView, task: &Task| drop(log::ask(&endpoint, &caller, pod, task));
+            let (pod, task) = resolve(&endpoint, &caller, &name, query.text("container"), attempt)?;
             Ok(log::log(endpoint, caller, pod, task, &text).await)
         }
         Route::Session(name, subresource) => {
-            let (pod, task) = resolve(&endpoint, &caller, &name, query.text("container"))?;
+            let attempt = |pod: &PodView, task: &Task| {
+                remotecommand::attempt(&endpoint, &caller, pod, task, subresource, &text);
+            };
+            let (pod, task) = resolve(&endpoint, &caller, &name, query.text("container"), attempt)?;
             Ok(remotecommand::handle(endpoint, caller, pod, task, subresource, request).await)
         }
         Route::Events(Verb::List) if !query.boolean("watch").unwrap_or(true) => ok(&events(&endpoint, form?)),
@@ -219,7 +222,12 @@ fn pod(endpoint: &Endpoint, caller: &Caller, name: &Name, form: Form) -> Result<
     let Name { namespace, name } = name;
     let scope = Scope { namespace: Some(namespace.clone()), name: Some(name.clone()), ..Scope::default() };
     let views = views(endpoint, caller, &present(endpoint), &scope, &Right::List);
-    let view = views.values().next().ok_or_else(|| Failure::not_found("pods", name))?;
+    let key = (namespace.clone(), name.clone());
+    let missing = || match known(endpoint, caller, &endpoint.inventory.borrow()).contains_key(&key) {
+        true => Failure::forbidden(format!("{} may not list pod {name:?}", caller.who.user)),
+        false => Failure::not_found("pods", name),
+    };
+    let view = views.values().next().ok_or_else(missing)?;
     let value = match form {
         Form::Object => objects::pod(view, None),
         Form::Table(version, include) => {
@@ -286,46 +294,77 @@ fn events(endpoint: &Endpoint, form: Form) -> Value {
     }
 }
 
-/// The task that a pod's name and perhaps a container's mean. Whether the caller has a right to it is not looked at here: the gate
-/// does that and says so in the audit. But what is not named exactly is chosen among what the caller sees.
+/// The pods and tasks that a caller has any right to.
+fn known(endpoint: &Endpoint, caller: &Caller, inventory: &Inventory) -> Views {
+    view::visible(inventory, |pod, task| {
+        let target = Target { framework: &pod.framework, pod: &pod.name, task: &task.name };
+        endpoint.gate.sees(&caller.who, target)
+    })
+}
+
+/// The task that a pod's name and perhaps a container's mean, among those that the caller has any right to. Which one, the gate
+/// looks at later. Others are as if they were not there, but that the attempt is told.
 fn resolve(
     endpoint: &Endpoint,
     caller: &Caller,
     name: &Name,
     container: Option<&str>,
+    attempt: impl FnOnce(&PodView, &Task),
 ) -> Result<(Arc<PodView>, Task), Failure> {
     let inventory = present(endpoint);
     let Name { namespace, name } = name;
-    let scope = Scope { namespace: Some(namespace.clone()), name: Some(name.clone()), ..Scope::default() };
+    let key = (namespace.clone(), name.clone());
     let all = view::visible(&inventory, |_, _| true);
-    let all = all.get(&(namespace.clone(), name.clone())).ok_or_else(|| Failure::not_found("pods", name))?;
-    let seen = views(endpoint, caller, &inventory, &scope, &Right::List);
-    let seen = seen.values().next().filter(|seen| Arc::ptr_eq(&seen.pod, &all.pod));
-    let task = choose(name, all, seen, container).map_err(Failure::bad_request)?;
-    Ok((Arc::clone(&all.pod), task.clone()))
+    let all = all.get(&key).ok_or_else(|| Failure::not_found("pods", name))?;
+    let known = known(endpoint, caller, &inventory).remove(&key);
+    let chosen = match &known {
+        Some(known) => {
+            let scope =
+                Scope { namespace: Some(namespace.clone()), name: Some(name.clone()), ..Scope::default() };
+            let listed = views(endpoint, caller, &inventory, &scope, &Right::List).remove(&key);
+            let task = choose(name, known, listed.as_ref(), container).map_err(Failure::bad_request);
+            task.map(|task| (Arc::clone(&known.pod), task.clone()))
+        }
+        None => Err(Failure::not_found("pods", name)),
+    };
+    if chosen.is_err() {
+        let is_known = |task: &Task| known.iter().flat_map(View::tasks).any(|known| known.id == task.id);
+        let meant = match container {
+            Some(container) => named(name, all, container),
+            None => all.tasks().next().filter(|_| known.is_none()),
+        };
+        if let Some(task) = meant.filter(|task| !is_known(task)) {
+            attempt(&all.pod, task);
+        }
+    }
+    chosen
 }
 
+/// The task that a container's name means: without the pod's name, or whole.
+fn named<'a>(pod: &str, view: &'a View, container: &str) -> Option<&'a Task> {
+    let short = view.tasks().find(|task| view::container_name(pod, &task.name) == container);
+    short.or_else(|| view.tasks().find(|task| task.name == container))
+}
+
+/// The task that is meant. Unnamed, it is the only one that the caller may list; or else the only one.
 fn choose<'a>(
     pod: &str,
-    all: &'a View,
-    seen: Option<&View>,
+    known: &'a View,
+    listed: Option<&View>,
     container: Option<&str>,
 ) -> Result<&'a Task, String> {
-    let own = |task: &Task| view::container_name(pod, &task.name).to_owned();
     let names = || {
-        let names: Vec<String> = seen.map(|seen| seen.tasks().map(own).collect()).unwrap_or_default();
+        let own = |task: &Task| view::container_name(pod, &task.name).to_owned();
+        let names: Vec<String> = listed.map(|listed| listed.tasks().map(own).collect()).unwrap_or_default();
         format!("choose one of: [{}]", names.join(" "))
     };
     if let Some(wanted) = container {
-        let found = all
-            .tasks()
-            .find(|task| own(task) == wanted)
-            .or_else(|| all.tasks().find(|task| task.name == wanted));
-        return found.ok_or_else(|| format!("container {wanted} is not valid for pod {pod}, {}", names()));
+        return named(pod, known, wanted)
+            .ok_or_else(|| format!("container {wanted} is not valid for pod {pod}, {}", names()));
     }
-    let ids: Vec<_> = seen.unwrap_or(all).tasks().map(|task| &task.id).collect();
+    let ids: Vec<_> = listed.unwrap_or(known).tasks().map(|task| &task.id).collect();
     let [only] = ids.as_slice() else {
         return Err(format!("a container name must be specified for pod {pod}, {}", names()));
     };
-    all.tasks().find(|task| task.id == **only).ok_or_else(|| format!("pod {pod} has no container"))
+    known.tasks().find(|task| task.id == **only).ok_or_else(|| format!("pod {pod} has no container"))
 }

@@ -2,7 +2,7 @@
 
 use hyper::Method;
 
-use super::query::decode;
+use crate::protocol::query::decode;
 use crate::protocol::remotecommand::Subresource;
 
 /// What is asked.
@@ -65,7 +65,8 @@ pub struct Name {
 impl Route {
     /// The route of a request.
     pub fn parse(method: &Method, path: &str) -> Self {
-        let segments: Result<Vec<String>, _> = path.trim_matches('/').split('/').map(decode).collect();
+        let segments: Result<Vec<String>, _> =
+            path.trim_matches('/').split('/').map(|part| decode("the path", part)).collect();
         let Ok(segments) = segments else { return Self::Unknown };
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let route = match segments.as_slice() {

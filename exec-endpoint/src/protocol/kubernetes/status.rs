@@ -11,10 +11,10 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::query::QueryError;
 use super::selector::SelectorError;
 use crate::control::ControlError;
 use crate::endpoint::Body;
+use crate::protocol::query::QueryError;
 
 /// JSON without anything special.
 pub const JSON: &str = "application/json";
@@ -47,6 +47,11 @@ impl Failure {
     /// A request that makes no sense.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    /// Somebody may not.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
     /// It is not to be read, or not like that.

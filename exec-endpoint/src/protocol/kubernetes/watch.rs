@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::query::{Query, QueryError};
 use super::status::Failure;
 use super::table::{self, Form};
 use super::view::{self, Kind, View, Views};
@@ -25,6 +24,7 @@ use super::{Scope, now, objects, present, status, views};
 use crate::endpoint::{Body, Caller, Endpoint};
 use crate::inventory::Inventory;
 use crate::policy::Verb as Right;
+use crate::protocol::query::{Query, QueryError};
 
 /// So many inventories are remembered.
 const REMEMBERED: usize = 64;
@@ -173,6 +173,7 @@ impl Watch {
                     }
                     () = tokio::time::sleep_until(end) => return,
                     () = self.sender.closed() => return,
+                    () = self.endpoint.drained() => return,
                 }
             }
             inventory = Arc::clone(&changes.borrow_and_update());

@@ -1,4 +1,4 @@
-//! What a container's id means: a pod, a task in it, or a session in a task. Nobody learns of what they may not list.
+//! What a container's id means: a pod, a task in it, or a session in a task. Nobody learns of what they have no right to.
 
 use std::sync::Arc;
 
@@ -58,17 +58,24 @@ pub(super) fn text(container: &ContainerId) -> String {
     }
 }
 
-/// What a container is, if the caller may see it.
+/// What a container is, if the caller has any right to it. If not, the attempt to do what needs this right is told, and the
+/// answer is to be the one for a container that is not there.
 pub(super) fn find(
     endpoint: &Endpoint,
     registry: &Registry,
     caller: &Caller,
     container: &ContainerId,
+    verb: Verb,
 ) -> Option<Container> {
-    if let Some(pod) = pod(endpoint, caller, container) {
-        return Some(Container::Pod(pod));
+    let place = place(endpoint, container).or_else(|| place(endpoint, container.parent.as_deref()?));
+    if let Some(place) = place.filter(|place| !sees(endpoint, caller, &place.pod, &place.task)) {
+        drop(ask(endpoint, caller, &place, vec![verb], &[]));
+        return None;
     }
-    if let Some(place) = exact_task(endpoint, caller, container) {
+    if let Some(pod) = pod(endpoint, container) {
+        return sees_pod(endpoint, caller, &pod).then_some(Container::Pod(pod));
+    }
+    if let Some(place) = exact_task(endpoint, container) {
         return Some(Container::Task(place));
     }
     let place = task(endpoint, caller, container.parent.as_deref()?)?;
@@ -82,8 +89,8 @@ pub(super) fn find_to_attach(
     caller: &Caller,
     container: &ContainerId,
 ) -> Result<Container, Refused> {
-    find(endpoint, &endpoint.mesos, caller, container).ok_or_else(|| {
-        if pod(endpoint, caller, outermost(container)).is_some() {
+    find(endpoint, &endpoint.mesos, caller, container, Verb::Attach).ok_or_else(|| {
+        if pod(endpoint, outermost(container)).is_some_and(|pod| sees_pod(endpoint, caller, &pod)) {
             unknown(container)
         } else {
             Refused::not_found(format!("Container {} cannot be found", text(container)))
@@ -100,10 +107,16 @@ fn outermost(container: &ContainerId) -> &ContainerId {
     container.parent.as_deref().map_or(container, outermost)
 }
 
-/// The task that a session's parent means: itself, or the only one of its pod, for clients that know no deeper id.
+/// The task that a session's parent means, if the caller has any right to it.
 pub(super) fn task(endpoint: &Endpoint, caller: &Caller, container: &ContainerId) -> Option<Place> {
-    exact_task(endpoint, caller, container).or_else(|| {
-        let pod = pod(endpoint, caller, container)?;
+    place(endpoint, container).filter(|place| sees(endpoint, caller, &place.pod, &place.task))
+}
+
+/// The task that a session's parent means, whoever may know of it: itself, or the only one of its pod, for clients that know no
+/// deeper id.
+pub(super) fn place(endpoint: &Endpoint, container: &ContainerId) -> Option<Place> {
+    exact_task(endpoint, container).or_else(|| {
+        let pod = pod(endpoint, container)?;
         match pod.pod.tasks.as_slice() {
             [only] => Some(Place { task: only.clone(), pod: pod.clone() }),
             _ => None,
@@ -111,25 +124,35 @@ pub(super) fn task(endpoint: &Endpoint, caller: &Caller, container: &ContainerId
     })
 }
 
-fn exact_task(endpoint: &Endpoint, caller: &Caller, container: &ContainerId) -> Option<Place> {
-    let pod = pod(endpoint, caller, container.parent.as_deref()?)?;
+fn exact_task(endpoint: &Endpoint, container: &ContainerId) -> Option<Place> {
+    let pod = pod(endpoint, container.parent.as_deref()?)?;
     let task = pod.pod.tasks.iter().find(|task| task.id.as_str() == container.value)?.clone();
-    let place = Place { pod, task };
-    endpoint.gate.allows(&caller.who, &Verb::List, Some(place.target())).then_some(place)
+    Some(Place { pod, task })
 }
 
-fn pod(endpoint: &Endpoint, caller: &Caller, container: &ContainerId) -> Option<Arc<PodView>> {
+fn pod(endpoint: &Endpoint, container: &ContainerId) -> Option<Arc<PodView>> {
     if container.parent.is_some() {
         return None;
     }
     let inventory = endpoint.inventory.borrow().clone();
-    let pod = inventory.pods.values().find(|pod| pod.pod.container_id == container.value)?;
-    sees_pod(endpoint, caller, pod).then(|| pod.clone())
+    inventory.pods.values().find(|pod| pod.pod.container_id == container.value).cloned()
 }
 
-/// Whether the caller may see any of a pod's tasks.
-pub(super) fn sees_pod(endpoint: &Endpoint, caller: &Caller, pod: &PodView) -> bool {
-    pod.pod.tasks.iter().any(|task| endpoint.gate.allows(&caller.who, &Verb::List, Some(target(pod, task))))
+fn sees(endpoint: &Endpoint, caller: &Caller, pod: &PodView, task: &Task) -> bool {
+    endpoint.gate.sees(&caller.who, target(pod, task))
+}
+
+/// Whether the caller has any right to any of a pod's tasks.
+fn sees_pod(endpoint: &Endpoint, caller: &Caller, pod: &PodView) -> bool {
+    pod.pod.tasks.iter().any(|task| sees(endpoint, caller, pod, task))
+}
+
+/// Whether the caller may know how a task is.
+pub(super) fn may_list(endpoint: &Endpoint, caller: &Caller, place: &Place) -> Result<(), Refused> {
+    if endpoint.gate.allows(&caller.who, &Verb::List, Some(place.target())) {
+        return Ok(());
+    }
+    Err(Refused::forbidden(format!("{} may not list {}", caller.who.user, place.task.name)))
 }
 
 /// Asks the gate.

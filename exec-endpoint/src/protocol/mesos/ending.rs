@@ -24,7 +24,8 @@ pub(super) async fn wait(
     format: Format,
 ) -> Result<Response<Body>, Refused> {
     let unknown = || Refused::not_found(format!("Container {} cannot be found", containers::text(container)));
-    let waited = match containers::find(endpoint, &endpoint.mesos, caller, container).ok_or_else(unknown)? {
+    let found = containers::find(endpoint, &endpoint.mesos, caller, container, Verb::List);
+    let waited = match found.ok_or_else(unknown)? {
         Container::Session(place, session) => {
             containers::may_touch(endpoint, caller, &place, &session)?;
             let mut phase = session.phase();
@@ -33,7 +34,10 @@ pub(super) async fn wait(
             let Phase::Ended(exit_status) = *ended else { return Err(unknown()) };
             Waited { exit_status, ..Waited::default() }
         }
-        Container::Task(place) => wait_for_task(endpoint, place).await,
+        Container::Task(place) => {
+            containers::may_list(endpoint, caller, &place)?;
+            wait_for_task(endpoint, place).await
+        }
         Container::Pod(pod) => {
             let mut inventory = endpoint.inventory.clone();
             let gone = inventory.wait_for(|inventory| {
@@ -106,7 +110,8 @@ pub(super) async fn kill(
     if !(0..=64).contains(&signal) {
         return Err(Refused::bad(format!("There is no signal {signal}")));
     }
-    match containers::find(endpoint, &endpoint.mesos, caller, container).ok_or_else(unknown)? {
+    let found = containers::find(endpoint, &endpoint.mesos, caller, container, Verb::Signal);
+    match found.ok_or_else(unknown)? {
         Container::Pod(_) => {
             Err(Refused::forbidden("Only tasks and sessions can be signalled, not an executor"))
         }
@@ -146,7 +151,7 @@ pub(super) fn remove(
     container: &ContainerId,
 ) -> Result<Response<Body>, Refused> {
     let running = || Refused::failed("Nested container has not terminated yet");
-    match containers::find(endpoint, &endpoint.mesos, caller, container) {
+    match containers::find(endpoint, &endpoint.mesos, caller, container, Verb::Signal) {
         None => Ok(answer::done()),
         Some(Container::Pod(_)) => Err(running()),
         Some(Container::Task(place)) => {

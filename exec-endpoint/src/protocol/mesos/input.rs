@@ -254,8 +254,12 @@ async fn to_task(
 ) -> Result<Response<Body>, Refused> {
     let granted = containers::ask(endpoint, caller, place, vec![Verb::Attach], &[])?;
     let mut received = 0;
-    let result = feed_task(place, records, format, &mut received).await;
+    let result = tokio::select! {
+        result = feed_task(place, records, format, &mut received) => result,
+        () = endpoint.drained() => Err(Refused::failed("the endpoint is stopping")),
+    };
     let reason = if result.is_ok() { "input ended" } else { "failed" };
+    endpoint.metrics.bytes_in.inc_by(received);
     close(granted, received, reason);
     result
 }

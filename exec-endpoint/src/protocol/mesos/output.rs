@@ -44,16 +44,24 @@ pub(super) async fn launch(
     shape: Shape,
 ) -> Result<Response<Body>, Refused> {
     let container = launch.container_id.clone();
-    if matches!(containers::find(endpoint, &endpoint.mesos, caller, &container), Some(Container::Task(_))) {
+    if matches!(
+        containers::find(endpoint, &endpoint.mesos, caller, &container, Verb::Exec),
+        Some(Container::Task(_))
+    ) {
         return Ok(in_use());
     }
     let parent = container.parent.as_deref().map(containers::text).unwrap_or_default();
     let no_parent = || Refused::bad(format!("Parent container {parent} does not exist"));
-    let place = container
-        .parent
-        .as_deref()
-        .and_then(|parent| containers::task(endpoint, caller, parent))
-        .ok_or_else(no_parent)?;
+    let parent_id = container.parent.as_deref();
+    let Some(place) = parent_id.and_then(|parent| containers::task(endpoint, caller, parent)) else {
+        if let Some(place) = parent_id.and_then(|parent| containers::place(endpoint, parent)) {
+            let exec = exec_of(&place, &launch).ok().map(|(exec, _)| exec);
+            let verbs = exec.as_ref().map_or_else(|| vec![Verb::Exec], |exec| verbs(&place, exec));
+            let command = exec.map(|exec| exec.command).unwrap_or_default();
+            drop(containers::ask(endpoint, caller, &place, verbs, &command));
+        }
+        return Err(no_parent());
+    };
     let (exec, lacking) = exec_of(&place, &launch).map_err(Refused::bad)?;
     let granted = containers::ask(endpoint, caller, &place, verbs(&place, &exec), &exec.command)?;
     let task_id = place.task.id.as_str();
@@ -78,7 +86,7 @@ pub(super) async fn launch(
     };
     let user = caller.who.user.clone();
     let (session, pieces) = match started {
-        Ok(Started::Process(process)) => session::start(container, user, *process, granted, permit),
+        Ok(Started::Process(process)) => session::start(endpoint, container, user, *process, granted, permit),
         Ok(Started::Not(why)) => session::not_started(container, user, &why, granted, permit),
         Err(error) => {
             close(granted, "not started");
@@ -220,7 +228,7 @@ pub(super) async fn attach(
             let output = pipe::Receiver::from_owned_fd(descriptors.swap_remove(0))
                 .map_err(|error| Refused::failed(error.to_string()))?;
             let (sender, pieces) = mpsc::channel(QUEUE);
-            tokio::spawn(relay(control, output, sender, granted));
+            tokio::spawn(relay(Arc::clone(endpoint), control, output, sender, granted));
             Ok(stream(pieces, shape))
         }
     }
@@ -228,6 +236,7 @@ pub(super) async fn attach(
 
 /// The output of a task with a terminal, until it or its client ends.
 async fn relay(
+    endpoint: Arc<Endpoint>,
     mut control: Control,
     mut output: pipe::Receiver,
     client: mpsc::Sender<Piece>,
@@ -245,6 +254,7 @@ async fn relay(
             read = session::read(&mut output, &mut buffer), if open => match read {
                 Ok(count @ 1..) => {
                     sent += count as u64;
+                    endpoint.metrics.bytes_out.inc_by(count as u64);
                     let piece = Piece::Data(StreamType::Stdout, Bytes::copy_from_slice(&buffer[..count]));
                     if client.send(piece).await.is_err() {
                         break "client went away";
@@ -258,6 +268,7 @@ async fn relay(
                 Err(_) => break "lost",
             },
             _ = heartbeat.tick() => drop(client.try_send(Piece::Heartbeat)),
+            () = endpoint.drained() => break "the endpoint is stopping",
         }
     };
     if reason == "task ended" {

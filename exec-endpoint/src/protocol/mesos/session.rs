@@ -23,9 +23,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::input::Input;
+use crate::endpoint::Endpoint;
 use crate::gate::{Closing, Granted};
+use crate::metrics::Metrics;
 use crate::session::limits::Permit;
 use crate::session::process::{Ended, Ending, Process, Stdio};
+use crate::session::registry::Registration;
 
 /// How often an output client gets a sign of life.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -80,6 +83,7 @@ pub(super) struct Session {
     phase: watch::Receiver<Phase>,
     input: Mutex<Slot>,
     received: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -109,6 +113,7 @@ impl Taken {
     /// So many bytes came.
     pub(super) fn count(&self, bytes: usize) {
         self.session.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.session.metrics.bytes_in.inc_by(bytes as u64);
     }
 }
 
@@ -165,12 +170,14 @@ impl Session {
         let (orders, _) = mpsc::channel(1);
         let (_, phase) = watch::channel(phase);
         let (user, input) = ("user".to_owned(), Mutex::new(Slot::Closed));
-        Self { container, user, orders, phase, input, received: AtomicU64::new(0) }
+        let (received, metrics) = (AtomicU64::new(0), Arc::default());
+        Self { container, user, orders, phase, input, received, metrics }
     }
 }
 
 /// Starts the worker of a process. What it tells goes to the receiver; that one dropped, the process is killed.
 pub(super) fn start(
+    endpoint: &Endpoint,
     container: ContainerId,
     user: String,
     process: Process,
@@ -190,7 +197,8 @@ pub(super) fn start(
         }
     };
     let input = Mutex::new(input.map_or(Slot::Closed, Slot::Free));
-    let session = Arc::new(Session { container, user, orders, phase, input, received: AtomicU64::new(0) });
+    let (received, metrics) = (AtomicU64::new(0), Arc::clone(&endpoint.metrics));
+    let session = Arc::new(Session { container, user, orders, phase, input, received, metrics });
     let worker = Worker {
         session: session.clone(),
         outputs,
@@ -201,6 +209,7 @@ pub(super) fn start(
         first,
         others: Vec::new(),
         sent: 0,
+        draining: endpoint.draining.clone(),
     };
     tokio::spawn(async move {
         let closing = worker.run().await;
@@ -267,6 +276,7 @@ struct Worker {
     first: mpsc::Sender<Piece>,
     others: Vec<mpsc::Sender<Piece>>,
     sent: u64,
+    draining: watch::Receiver<bool>,
 }
 
 /// Why the worker stops.
@@ -278,6 +288,8 @@ enum Stop {
     Silent,
     /// The first client is gone.
     Left,
+    /// The endpoint ends.
+    Draining,
 }
 
 impl Worker {
@@ -293,6 +305,7 @@ impl Worker {
             }
             Stop::Silent => (Some(KILLED), None, "outputs closed"),
             Stop::Left => (Some(KILLED), None, "client went away"),
+            Stop::Draining => (Some(KILLED), None, "the endpoint is stopping"),
         };
         let Self { session, ending, wishes, phase, first, others, sent, .. } = self;
         // The executor kills what is left of it when the connection closes.
@@ -300,7 +313,7 @@ impl Worker {
         // In this order: an input that is given back in between is not kept.
         phase.send_replace(Phase::Ended(status));
         session.close_input();
-        if !matches!(stop, Stop::Over(Ended::Lost(_))) {
+        if !matches!(stop, Stop::Over(Ended::Lost(_)) | Stop::Draining) {
             for other in others {
                 drop(other.try_send(Piece::End));
             }
@@ -311,7 +324,7 @@ impl Worker {
     }
 
     async fn relay(&mut self) -> Stop {
-        let Self { outputs, ending, wishes, asked, phase, first, others, sent, .. } = self;
+        let Self { session, outputs, ending, wishes, asked, phase, first, others, sent, draining } = self;
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ended = None;
@@ -333,9 +346,11 @@ impl Worker {
                     _ => return Stop::Left,
                 },
                 () = first.closed() => return Stop::Left,
+                () = Registration::drained(draining) => return Stop::Draining,
                 (stream, bytes) = outputs.next(), if waiting.is_none() => {
                     if let Some(bytes) = bytes {
                         *sent += bytes.len() as u64;
+                        session.metrics.bytes_out.inc_by(bytes.len() as u64);
                         let piece = Piece::Data(stream, bytes);
                         tell(others, &piece);
                         waiting = Some(piece);

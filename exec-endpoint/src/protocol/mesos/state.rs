@@ -36,14 +36,18 @@ pub(super) struct Seen {
 
 /// All that the caller may see of an agent, or of all agents of this host.
 pub(super) fn seen(endpoint: &Endpoint, caller: &Caller, agent: &Agent) -> Vec<Seen> {
+    all(endpoint, agent, |pod, task| endpoint.gate.allows(&caller.who, &Verb::List, Some(target(pod, task))))
+}
+
+/// All of an agent, or of all agents of this host, that is admitted.
+pub(super) fn all(endpoint: &Endpoint, agent: &Agent, admits: impl Fn(&PodView, &Task) -> bool) -> Vec<Seen> {
     let inventory = endpoint.inventory.borrow().clone();
     let pods = inventory.pods.values().filter(|pod| match agent {
         Agent::Here => true,
         Agent::Named(id) => pod.pod.agent_id == *id,
     });
     pods.filter_map(|pod| {
-        let may = |task: &&Task| endpoint.gate.allows(&caller.who, &Verb::List, Some(target(pod, task)));
-        let tasks: Vec<Task> = pod.pod.tasks.iter().filter(may).cloned().collect();
+        let tasks: Vec<Task> = pod.pod.tasks.iter().filter(|task| admits(pod, task)).cloned().collect();
         (!tasks.is_empty()).then(|| Seen { pod: pod.clone(), tasks })
     })
     .collect()

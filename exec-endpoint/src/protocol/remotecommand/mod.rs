@@ -85,6 +85,33 @@ pub async fn handle(
     }
 }
 
+/// Tells the audit of an attempt on a task that the caller may not even know of. The answer is the one for a task that is not there.
+pub(super) fn attempt(
+    endpoint: &Endpoint,
+    caller: &Caller,
+    pod: &PodView,
+    task: &Task,
+    subresource: Subresource,
+    query: &str,
+) {
+    let wanted = match subresource {
+        Subresource::Exec => query::exec(query).map(|query| Wanted::exec(pod, task, query)).ok(),
+        Subresource::Attach => query::attach(query).map(|streams| Wanted::attach(pod, task, streams)).ok(),
+        Subresource::Signal => None,
+    };
+    let verb = match subresource {
+        Subresource::Exec => Verb::Exec,
+        Subresource::Attach => Verb::Attach,
+        Subresource::Signal => Verb::Signal,
+    };
+    let (verbs, command) =
+        wanted.map_or_else(|| (vec![verb], Vec::new()), |wanted| (wanted.verbs, wanted.command));
+    let (target, who) = (Some(target(pod, task)), &caller.who);
+    let asked = Asked { who, peer: caller.peer, verbs, target, protocol: PROTOCOL, command: &command };
+    // Whatever the verdict is: nothing is done.
+    drop(endpoint.gate.ask(&asked));
+}
+
 /// A session that is wanted.
 #[derive(Debug)]
 struct Wanted {
@@ -175,12 +202,12 @@ fn open(
     }
     let response = upgrade::accepted(version, &accept, &registration.id);
     let upgraded = hyper::upgrade::on(&mut request);
-    let timing = endpoint.timing;
+    let (timing, metrics) = (endpoint.timing, Arc::clone(&endpoint.metrics));
     // The session's task: its registration tells when it is over.
     tokio::spawn(async move {
         match tokio::time::timeout(UPGRADE, upgraded).await {
             Ok(Ok(upgraded)) => {
-                let held = Held { ledger, permit, registration };
+                let held = Held { ledger, permit, registration, metrics };
                 Session::new(TokioIo::new(upgraded), version, streams, timing, held).run(opening).await;
             }
             _ => ledger.end("the client went away before the session began"),

@@ -6,21 +6,16 @@
 use std::str::FromStr as _;
 
 use nix::sys::signal::Signal;
-use percent_encoding::percent_decode_str;
 use task::control::WindowSize;
+
+use crate::protocol::query::{self, Query};
 
 /// A query that makes no sense: one sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// A percent sign without two hex digits behind it.
-    #[error("the query has a percent sign without two hex digits: write it as %25")]
-    Percent,
-    /// It is no text.
-    #[error("the value of {0:?} is not UTF-8: percent-encode text as UTF-8")]
-    Encoding(String),
-    /// A NUL cannot be handed to a process.
-    #[error("the value of {0:?} has a NUL byte: leave it out")]
-    Nul(String),
+    /// It cannot be read at all.
+    #[error(transparent)]
+    Unreadable(#[from] query::QueryError),
     /// Neither true nor false.
     #[error("{name}={value:?} is no boolean: use true or false")]
     Boolean {
@@ -110,13 +105,13 @@ pub struct SignalQuery {
 /// # Errors
 /// [`QueryError`]: the sentence for the client.
 pub fn exec(query: &str) -> Result<ExecQuery, QueryError> {
-    let pairs = pairs(query)?;
+    let pairs = Query::parse(query)?;
     let streams = streams(&pairs)?;
-    let command: Vec<String> = all(&pairs, "command").map(str::to_owned).collect();
+    let command: Vec<String> = pairs.all("command").map(str::to_owned).collect();
     if command.first().is_none_or(String::is_empty) {
         return Err(QueryError::NoCommand);
     }
-    let environment = all(&pairs, "env").map(variable).collect::<Result<_, _>>()?;
+    let environment = pairs.all("env").map(variable).collect::<Result<_, _>>()?;
     let size = match (size(&pairs, "rows")?, size(&pairs, "cols")?) {
         (Some(rows), Some(columns)) => Some(WindowSize { rows, columns }),
         (None, None) => None,
@@ -134,7 +129,7 @@ pub fn exec(query: &str) -> Result<ExecQuery, QueryError> {
 /// # Errors
 /// [`QueryError`]: the sentence for the client.
 pub fn attach(query: &str) -> Result<Streams, QueryError> {
-    streams(&pairs(query)?)
+    streams(&Query::parse(query)?)
 }
 
 /// Reads the query of a signal.
@@ -142,7 +137,7 @@ pub fn attach(query: &str) -> Result<Streams, QueryError> {
 /// # Errors
 /// [`QueryError`]: the sentence for the client.
 pub fn signal(query: &str) -> Result<SignalQuery, QueryError> {
-    let pairs = pairs(query)?;
+    let pairs = Query::parse(query)?;
     let name = text(&pairs, "signal")?.ok_or(QueryError::NoSignal)?;
     let number = name.parse::<i32>().ok().filter(|number| (1..=64).contains(number));
     let named = || {
@@ -154,48 +149,13 @@ pub fn signal(query: &str) -> Result<SignalQuery, QueryError> {
     Ok(SignalQuery { signal, session: text(&pairs, "session")? })
 }
 
-/// Decodes one segment of a path, or one part of a query in which a plus is not a space.
-///
-/// # Errors
-/// [`QueryError`]: the sentence for the client; `name` says of what.
-pub fn decode(name: &str, text: &str) -> Result<String, QueryError> {
-    let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
-        rest = &rest[at + 1..];
-        if !rest.get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-            return Err(QueryError::Percent);
-        }
-    }
-    let text = percent_decode_str(text).decode_utf8().map_err(|_| QueryError::Encoding(name.to_owned()))?;
-    if text.contains('\0') {
-        return Err(QueryError::Nul(name.to_owned()));
-    }
-    Ok(text.into_owned())
-}
-
-type Pairs = Vec<(String, String)>;
-
-fn pairs(query: &str) -> Result<Pairs, QueryError> {
-    let one = |pair: &str| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decode("a parameter's name", &name.replace('+', " "))?;
-        let value = decode(&name, &value.replace('+', " "))?;
-        Ok((name, value))
-    };
-    query.split('&').filter(|pair| !pair.is_empty()).map(one).collect()
-}
-
-fn all<'a>(pairs: &'a Pairs, name: &'a str) -> impl Iterator<Item = &'a str> {
-    pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
-}
-
-fn once<'a>(pairs: &'a Pairs, name: &'static str) -> Result<Option<&'a str>, QueryError> {
-    let mut values = all(pairs, name);
+fn once<'a>(pairs: &'a Query, name: &'static str) -> Result<Option<&'a str>, QueryError> {
+    let mut values = pairs.all(name);
     let first = values.next();
     if values.next().is_some() { Err(QueryError::Repeated(name)) } else { Ok(first) }
 }
 
-fn text(pairs: &Pairs, name: &'static str) -> Result<Option<String>, QueryError> {
+fn text(pairs: &Query, name: &'static str) -> Result<Option<String>, QueryError> {
     match once(pairs, name)? {
         Some("") => Err(QueryError::Empty(name)),
         value => Ok(value.map(str::to_owned)),
@@ -203,7 +163,7 @@ fn text(pairs: &Pairs, name: &'static str) -> Result<Option<String>, QueryError>
 }
 
 /// As the kubelet reads them: what is not there is false, and a terminal has no error output of its own.
-fn streams(pairs: &Pairs) -> Result<Streams, QueryError> {
+fn streams(pairs: &Query) -> Result<Streams, QueryError> {
     let flag = |name| match once(pairs, name)? {
         None | Some("false" | "0") => Ok(false),
         Some("true" | "1") => Ok(true),
@@ -225,7 +185,7 @@ fn variable(text: &str) -> Result<(String, String), QueryError> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn size(pairs: &Pairs, name: &'static str) -> Result<Option<u16>, QueryError> {
+fn size(pairs: &Query, name: &'static str) -> Result<Option<u16>, QueryError> {
     let Some(value) = once(pairs, name)? else { return Ok(None) };
     let size = value.parse().ok().filter(|&size: &u16| size > 0);
     size.map(Some).ok_or_else(|| QueryError::Size { name, value: value.to_owned() })

@@ -10,6 +10,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use task::control::{Exec, WindowSize, Wish};
@@ -23,6 +24,7 @@ use super::query::Streams;
 use super::running::Running;
 use super::status::{Cause, Kind};
 use super::upgrade::Version;
+use crate::metrics::Metrics;
 use crate::session::attachment::{self, Happened};
 use crate::session::ledger::Ledger;
 use crate::session::limits::Permit;
@@ -76,6 +78,8 @@ pub struct Held {
     pub permit: Permit,
     /// Where others find it.
     pub registration: Registration,
+    /// Where its bytes are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A session.
@@ -306,6 +310,7 @@ impl<S: AsyncRead + AsyncWrite> Session<S> {
                     self.line_ended = typed[..written].last().is_none_or(|&byte| byte == b'\n');
                     self.typed.start += written;
                     self.held.ledger.closing.bytes_in += written as u64;
+                    self.held.metrics.bytes_in.inc_by(written as u64);
                     self.heard = Instant::now();
                     self.used = self.heard;
                 }
@@ -339,6 +344,7 @@ impl<S: AsyncRead + AsyncWrite> Session<S> {
                 if wanted {
                     self.outbound.frame(channel, read);
                     self.held.ledger.closing.bytes_out = self.outbound.bytes();
+                    self.held.metrics.bytes_out.inc_by(read as u64);
                 }
                 running.widen_outputs(read);
             }

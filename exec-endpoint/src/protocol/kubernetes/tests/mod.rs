@@ -219,6 +219,21 @@ async fn a_follower_that_goes_away_leaves_nothing_at_the_executor() {
 }
 
 #[tokio::test]
+async fn watches_end_cleanly_and_followed_logs_are_cut_when_the_endpoint_stops() {
+    let rig = rig().await;
+    rig.executor.log(rig.folder.path(), Stream::Stdout, &[(START, 1, "one\n")]);
+    let watch = rig.request(Method::GET, "/api/v1/pods?watch=true", "application/json").await;
+    let mut watch = Lines::of(watch);
+    assert_eq!(watch.event().await.unwrap().0, "ADDED");
+    let log = rig.request(Method::GET, &format!("{LOG}?container=peer&follow=true"), "").await;
+    let mut log = log.into_body();
+    assert_eq!(log.frame().await.unwrap().unwrap().into_data().unwrap(), "one\n");
+    rig.drain.send_replace(true);
+    assert!(watch.event().await.is_none());
+    assert!(log.frame().await.unwrap().is_err(), "nobody takes a part for the whole");
+}
+
+#[tokio::test]
 async fn metrics_are_what_tasks_use_over_the_window_given() {
     let rig = rig().await;
     let (status, list) = rig.json("/apis/metrics.k8s.io/v1beta1/pods").await;

@@ -31,7 +31,7 @@ pub(super) struct Rig {
     pub(super) inventory: watch::Sender<Arc<Inventory>>,
     pub(super) executor: Arc<Executor>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-    _drain: watch::Sender<bool>,
+    pub(super) drain: watch::Sender<bool>,
 }
 
 /// The executor's side: its pod, its logs, and who follows them.
@@ -78,7 +78,7 @@ impl Rig {
             }),
             tokio::spawn(serve(listener, endpoint)),
         ];
-        let rig = Self { folder, address, inventory, executor, tasks, _drain: drain };
+        let rig = Self { folder, address, inventory, executor, tasks, drain };
         rig.publish(10, vec![pod]);
         rig
     }

@@ -1,11 +1,19 @@
-//! Queries and path segments: pure.
+//! Queries and percent-encoding, for all protocols: pure.
 
-/// It cannot be read.
+use percent_encoding::percent_decode_str;
+
+/// It cannot be read: one sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// `%` without two hexadecimal digits, or bytes that are no UTF-8.
-    #[error("{0:?} is not percent-encoded UTF-8")]
+    /// A percent sign without two hex digits behind it.
+    #[error("{0:?} has a percent sign without two hex digits behind it: write it as %25")]
+    Percent(String),
+    /// It is no text.
+    #[error("{0:?} is not UTF-8: percent-encode text as UTF-8")]
     Encoding(String),
+    /// A NUL is in no name and cannot be handed to a process.
+    #[error("{0:?} has a NUL byte: leave it out")]
+    Nul(String),
     /// A value of another kind than the parameter has.
     #[error("{name}={value:?} is not {expected}")]
     Value {
@@ -23,16 +31,23 @@ pub enum QueryError {
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parses what is after the `?`.
+    /// Parses what is after the `?`. A plus is a space.
     ///
     /// # Errors
-    /// [`QueryError::Encoding`].
+    /// [`QueryError`], with the parameter's name only: its value may be a secret.
     pub fn parse(query: &str) -> Result<Self, QueryError> {
         let pair = |pair: &str| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((decode(&name.replace('+', " "))?, decode(&value.replace('+', " "))?))
+            let name = decode("a parameter's name", &name.replace('+', " "))?;
+            let value = decode(&name, &value.replace('+', " "))?;
+            Ok((name, value))
         };
         query.split('&').filter(|part| !part.is_empty()).map(pair).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// All values of a parameter.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
     /// The first value of a parameter; an empty one counts as absent.
@@ -69,26 +84,23 @@ impl Query {
     }
 }
 
-/// Decodes `%41`.
+/// Decodes `%41`, but not `+`.
 ///
 /// # Errors
-/// [`QueryError::Encoding`].
-pub fn decode(text: &str) -> Result<String, QueryError> {
-    let wrong = || QueryError::Encoding(text.to_owned());
-    let mut bytes = Vec::with_capacity(text.len());
+/// [`QueryError`]: `name` says of what.
+pub fn decode(name: &str, text: &str) -> Result<String, QueryError> {
     let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
+    while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
+        rest = &rest[at + 1..];
+        if !rest.get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+            return Err(QueryError::Percent(name.to_owned()));
         }
-        let ([high, low], tail) = tail.split_first_chunk::<2>().ok_or_else(wrong)?;
-        let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        bytes.push(digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low).ok_or_else(wrong)?);
-        rest = tail;
     }
-    String::from_utf8(bytes).map_err(|_| wrong())
+    let text = percent_decode_str(text).decode_utf8().map_err(|_| QueryError::Encoding(name.to_owned()))?;
+    if text.contains('\0') {
+        return Err(QueryError::Nul(name.to_owned()));
+    }
+    Ok(text.into_owned())
 }
 
 #[cfg(test)]
@@ -110,16 +122,16 @@ mod tests {
 
     #[test]
     fn what_is_not_percent_encoded_is_refused() {
-        for wrong in ["%", "%4", "%zz", "%ff", "a%c3"] {
-            assert!(decode(wrong).is_err(), "{wrong}");
+        for wrong in ["%", "%4", "%zz", "%+1", "%ff", "a%c3", "%00"] {
+            assert!(decode("x", wrong).is_err(), "{wrong}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_was_encoded_comes_back(text in ".*") {
+        fn what_was_encoded_comes_back(text in "[^\0]*") {
             let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
-            prop_assert_eq!(decode(&encoded).unwrap(), text);
+            prop_assert_eq!(decode("x", &encoded).unwrap(), text);
         }
 
         #[test]
