@@ -1,7 +1,7 @@
 # `make` lists what there is to make.
 KUBERNETES := 1.36.3
 
-.PHONY: help setup rig stock kubernetes build check test up bench soak clean
+.PHONY: help setup rig stock kubernetes build check test up bench soak fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,11 +35,16 @@ up: rig kubernetes build ## a Kubernetes cluster on this machine, on a real Meso
 	exec cargo run --release --locked -q -p kube-executor-tests --bin up -- --kubernetes-version $(KUBERNETES)
 
 bench: rig build ## measure
+	scripts/install bench
+	tests/dcos/setup
 	cargo run --release --locked -q -p kube-executor-tests --bin bench
 
 soak: stock ## all tests, ROUNDS times in a row (20 if not given), up to the first failure
 	cargo build --workspace --locked
 	for round in $$(seq $(or $(ROUNDS),20)); do echo "round $$round"; cargo test --workspace --locked -q || exit 1; done
+
+fuzz: ## fuzz the parsers of what strangers send, each for SECONDS (60 if not given)
+	scripts/fuzz $(or $(SECONDS),60)
 
 clean: ## remove what cargo built here; the cache of Kubernetes and Mesos stays
 	cargo clean

@@ -12,7 +12,9 @@
 //! | [`connection`] | one connection, from the handshake to its end |
 //! | [`clock`] | how long a connection may wait for what: pure |
 //! | [`wire`] | its bytes |
+//! | [`ahead`] | fewer system calls while much comes |
 
+pub mod ahead;
 pub mod clock;
 pub mod connection;
 pub mod listener;

@@ -77,6 +77,19 @@ impl Authority {
     /// # Errors
     /// A host is no name and no address, or the files could not be written.
     pub fn issue(&self, file: &str, subject: Subject<'_>) -> anyhow::Result<Pair> {
+        self.issue_with(file, subject, |_| {})
+    }
+
+    /// As [`Authority::issue`], with what is changed before it is signed.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn issue_with(
+        &self,
+        file: &str,
+        subject: Subject<'_>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> anyhow::Result<Pair> {
         let place = |ending: &str| self.folder.join(format!("{file}.{ending}"));
         let (pair, key) = (Pair { certificate: place("crt"), key: place("key") }, KeyPair::generate()?);
         let mut params = params(subject)?;
@@ -86,6 +99,7 @@ impl Authority {
         } else {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
         };
+        change(&mut params);
         write(&pair.key, &key.serialize_pem())?;
         write(&pair.certificate, &params.signed_by(&key, &self.issuer)?.pem())?;
         Ok(pair)

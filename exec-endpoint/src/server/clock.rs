@@ -31,6 +31,7 @@ pub struct Clock {
 struct State {
     under_way: usize,
     served: bool,
+    upgraded: bool,
     idle_since: Instant,
     header_since: Option<Instant>,
 }
@@ -42,7 +43,13 @@ pub struct UnderWay(Clock);
 impl Clock {
     /// From now on.
     pub fn start(times: Times) -> Self {
-        let state = State { under_way: 0, served: false, idle_since: Instant::now(), header_since: None };
+        let state = State {
+            under_way: 0,
+            served: false,
+            upgraded: false,
+            idle_since: Instant::now(),
+            header_since: None,
+        };
         Self { times, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -61,6 +68,16 @@ impl Clock {
         state.served = true;
         state.header_since = None;
         UnderWay(self.clone())
+    }
+
+    /// A request's answer makes the connection a session's.
+    pub fn upgrade(&self) {
+        self.lock().upgraded = true;
+    }
+
+    /// Whether it is a session's.
+    pub fn is_upgraded(&self) -> bool {
+        self.lock().upgraded
     }
 
     /// When to give the connection up, if nothing happens before.

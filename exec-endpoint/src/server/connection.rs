@@ -10,10 +10,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::Request;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::io::AsyncWriteExt as _;
@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls;
 use tokio_rustls::server::TlsStream;
 
+use super::ahead::Ahead;
 use super::clock::{Clock, Times, UnderWay};
 use super::wire::{Permit, Wire};
 use crate::config::ConnectionLimits;
@@ -78,13 +79,18 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, per
         session.peer_certificates().and_then(|chain| chain.first()).map(|it| it.clone().into_owned());
     let who = Arc::new(Peer { address: peer, certificate });
     let clock = Clock::start(Times { header: shared.limits.header, idle: IDLE });
-    let wire = TokioIo::new(Wire::new(tls, (!h2).then(|| clock.clone()), permit));
+    let dead_after = shared.limits.dead_after;
+    let wire = TokioIo::new(Wire::new(tls, (!h2).then(|| clock.clone()), dead_after, permit));
     let service = {
         let (shared, clock) = (shared.clone(), clock.clone());
         service_fn(move |request: Request<Incoming>| {
             let (endpoint, who, under_way) = (shared.endpoint.clone(), who.clone(), clock.begin());
+            let clock = clock.clone();
             async move {
                 let response = protocol::answer(endpoint, who, request).await;
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    clock.upgrade();
+                }
                 Ok::<_, Infallible>(response.map(|body| Tracked { body, _under_way: under_way }))
             }
         })
@@ -171,7 +177,10 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     .await
 }
 
-async fn handshake(shared: &Shared, stream: TcpStream) -> Result<TlsStream<TcpStream>, HandshakeFailure> {
+async fn handshake(
+    shared: &Shared,
+    stream: TcpStream,
+) -> Result<TlsStream<Ahead<TcpStream>>, HandshakeFailure> {
     prepare(&stream, shared.limits.dead_after).map_err(HandshakeFailure::of)?;
     let mut first = [0];
     match stream.peek(&mut first).await {
@@ -183,7 +192,7 @@ async fn handshake(shared: &Shared, stream: TcpStream) -> Result<TlsStream<TcpSt
         Ok(_) => {}
         Err(error) => return Err(HandshakeFailure::of(error)),
     }
-    TlsAcceptor::from(shared.tls.current()).accept(stream).await.map_err(HandshakeFailure::of)
+    TlsAcceptor::from(shared.tls.current()).accept(Ahead::new(stream)).await.map_err(HandshakeFailure::of)
 }
 
 /// What is written goes out at once; a client that vanished is noticed by the kernel where nobody pings.

@@ -3,13 +3,16 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 
+use super::ahead::Ahead;
 use super::clock::Clock;
 
 /// The right to one connection. Dropped when it is closed, on every path.
@@ -36,16 +39,36 @@ impl Drop for Permit {
 /// What hyper, and after an upgrade a session, reads and writes.
 #[derive(Debug)]
 pub struct Wire {
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<Ahead<TcpStream>>,
     /// Told of bytes where they begin a header: with HTTP/1.1.
     clock: Option<Clock>,
+    /// As long as the kernel may wait for a session's client to take what was sent; until it is told.
+    dead_after: Option<Duration>,
     _permit: Permit,
 }
 
 impl Wire {
     /// After the handshake.
-    pub fn new(tls: TlsStream<TcpStream>, clock: Option<Clock>, permit: Permit) -> Self {
-        Self { tls, clock, _permit: permit }
+    pub fn new(
+        tls: TlsStream<Ahead<TcpStream>>,
+        clock: Option<Clock>,
+        dead_after: Duration,
+        permit: Permit,
+    ) -> Self {
+        Self { tls, clock, dead_after: Some(dead_after), _permit: permit }
+    }
+
+    /// A session that reads nothing, since its process takes no input, hears no pong either: then the kernel has to notice that the
+    /// client is dead, by a ping that nobody acknowledges. Other connections are not cut for reading slowly.
+    fn guard(&mut self) {
+        if self.dead_after.is_some() && self.clock.as_ref().is_some_and(Clock::is_upgraded) {
+            let time = self.dead_after.take().and_then(|time| u32::try_from(time.as_millis()).ok());
+            if let Err(error) =
+                sockopt::set_tcp_user_timeout(self.tls.get_ref().0.get_ref(), time.unwrap_or(u32::MAX))
+            {
+                tracing::debug!(%error, "set the user timeout of a session's connection");
+            }
+        }
     }
 }
 
@@ -68,6 +91,7 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.guard();
         Pin::new(&mut self.tls).poll_write(cx, bytes)
     }
 
@@ -84,6 +108,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.guard();
         Pin::new(&mut self.tls).poll_write_vectored(cx, parts)
     }
 

@@ -44,8 +44,10 @@ use crate::status::{Board, Endpoints};
 use place::{ExecUser, SocketPlace};
 use view::About;
 
-/// How many connections there may be at once; more wait.
+/// How many connections there may be at once, where there are descriptors for them; more wait.
 const CONNECTIONS: usize = 4096;
+/// Of all descriptors, connections may take the fourth part: whoever floods the socket must not keep tasks from being started.
+const SHARE: u64 = 4;
 /// How long a peer may take for its request.
 const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// The longest message of a peer.
@@ -75,15 +77,23 @@ pub struct Source {
 pub struct Serving {
     accepting: JoinSet<()>,
     connections: Arc<Semaphore>,
+    most: usize,
     place: SocketPlace,
 }
 
 /// Serves the control socket.
 pub fn serve(listener: UnixListener, place: SocketPlace, user: Option<ExecUser>, source: Source) -> Serving {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let most = most_connections(rustix::process::getrlimit(rustix::process::Resource::Nofile).current);
+    let connections = Arc::new(Semaphore::new(most));
     let mut accepting = JoinSet::new();
     accepting.spawn(accept(listener, user, Arc::new(source), connections.clone()));
-    Serving { accepting, connections, place }
+    Serving { accepting, connections, most, place }
+}
+
+/// How many connections there may be with this many descriptors (`None`: no bound).
+fn most_connections(descriptors: Option<u64>) -> usize {
+    let share = descriptors.and_then(|all| usize::try_from(all / SHARE).ok());
+    share.map_or(CONNECTIONS, |share| share.clamp(1, CONNECTIONS))
 }
 
 impl Serving {
@@ -93,7 +103,7 @@ impl Serving {
         if let Err(error) = self.place.remove() {
             tracing::warn!(%error, "left to the next sweep");
         }
-        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.most).unwrap_or(u32::MAX);
         // Watchers end with the publisher of the board, sessions with the pod.
         let _ = tokio::time::timeout(LAST_CONNECTIONS, self.connections.acquire_many(all)).await;
     }
@@ -228,6 +238,11 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_leave_most_descriptors_to_the_executor() {
+        assert_eq!([None, Some(1 << 20), Some(1024), Some(0)].map(most_connections), [4096, 4096, 256, 1]);
+    }
 
     #[test]
     fn only_the_executors_own_user_and_the_exec_user_are_accepted() {

@@ -98,15 +98,21 @@ fn usage(cgroups: &dyn Manager, task: &Task) -> Option<Usage> {
     })
 }
 
-/// An endpoint's address that may become the value of a label.
+/// An endpoint's address that may become the value of a label: people open it, so it is `https://host:port` and no more.
 ///
 /// # Errors
 /// A refusal.
 pub fn check_url(url: Option<String>) -> Result<Option<String>, Refusal> {
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]%".contains(&byte);
     let usable = |url: &String| {
-        (1..=LONGEST_URL).contains(&url.len()) && !url.chars().any(|one| one.is_control() || one == ' ')
+        let host = url.strip_prefix("https://").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+        url.len() <= LONGEST_URL && host.is_some_and(|host| !host.is_empty() && host.bytes().all(is_host))
     };
-    if url.as_ref().is_none_or(usable) { Ok(url) } else { Err(rights::invalid("the url is not one")) }
+    if url.as_ref().is_none_or(usable) {
+        Ok(url)
+    } else {
+        Err(rights::invalid("the url is not of the form https://host:port"))
+    }
 }
 
 /// Tells the pod, then every change, until the peer closes. A peer that reads slowly is told the latest state only.
@@ -211,7 +217,11 @@ mod tests {
     fn an_address_that_could_not_be_a_label_is_refused() {
         assert!(check_url(None).is_ok());
         assert!(check_url(Some("https://host:8443".to_owned())).is_ok());
-        for bad in ["", "a b", "a\nb", &"x".repeat(3000)] {
+        assert!(check_url(Some("https://[::1]:8443/".to_owned())).is_ok());
+        let long = format!("https://{}", "x".repeat(3000));
+        for bad in
+            ["", "https://", "https://a b", "https://a\nb", "https://a/b", "http://a", "javascript:x", &long]
+        {
             assert!(check_url(Some(bad.to_owned())).is_err(), "{bad:.20}");
         }
     }

@@ -160,14 +160,21 @@ fn last_of(log: &Log, state: TaskState) -> (usize, Duration) {
 
 /// Memory of a process in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Memory {
-    resident: u64,
-    proportional: u64,
-    private: u64,
+pub struct Memory {
+    /// VmRSS.
+    pub resident: u64,
+    /// Pss.
+    pub proportional: u64,
+    /// Private_Clean and Private_Dirty.
+    pub private: u64,
 }
 
 impl Memory {
-    fn of(process: i32) -> anyhow::Result<Self> {
+    /// Of the process with this id.
+    ///
+    /// # Errors
+    /// There is none, or it may not be looked at.
+    pub fn of(process: i32) -> anyhow::Result<Self> {
         let rollup = format!("/proc/{process}/smaps_rollup");
         Ok(Self {
             resident: number(&format!("/proc/{process}/status"), "VmRSS:")?,

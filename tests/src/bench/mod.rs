@@ -16,12 +16,14 @@
 //! | [`latency`], [`floor`] | launch, kill, exit and restart of one task, and the same without an executor |
 //! | [`group`] | a thousand tasks, and memory |
 //! | [`checks`] | CPU time of health checks |
+//! | [`exec`] | sessions through the endpoint, beside ssh, kubectl, dcos and a Mesos agent |
 //! | [`relaunch`] | a failed task launched again through a real Mesos |
 //! | [`table`] | samples, and lines of the table |
 
 pub mod beacon;
 pub mod checks;
 pub mod clock;
+pub mod exec;
 pub mod floor;
 pub mod group;
 pub mod latency;
@@ -31,6 +33,7 @@ pub mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -61,6 +64,20 @@ pub enum Measure {
     Check,
     /// The size of the binary
     Size,
+    /// A whole `kubex task exec T true`, beside ssh, kubectl and dcos
+    Exec,
+    /// A request to the endpoint to the first output, beside a Mesos agent
+    FirstByte,
+    /// 100 MiB out of a task
+    Output,
+    /// 100 MiB into a task
+    Input,
+    /// Sessions opened and ended per second
+    Sessions,
+    /// Memory of the endpoint, and of idle sessions
+    SessionMemory,
+    /// A thousand sessions that echo at once
+    Thousand,
 }
 
 /// What is measured, of what, and how often.
@@ -72,6 +89,8 @@ pub struct Options {
     pub only: Vec<Measure>,
     /// Rounds of each latency.
     pub rounds: usize,
+    /// How long a thousand sessions echo.
+    pub echo: Duration,
 }
 
 impl Options {
@@ -103,6 +122,7 @@ pub async fn run(options: &Options) -> Table {
     if options.wants(&[Measure::Size]) {
         rows.extend(or_failed("binary", size(&options.executor).map(|row| vec![row])));
     }
+    rows.extend(exec::measure(options).await);
     Table(rows)
 }
 

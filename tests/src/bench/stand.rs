@@ -1,6 +1,7 @@
 //! A test stand: the release build of the executor as a child process, on a fake agent, with beacons as its tasks.
 
-use std::fs::File;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,10 +18,13 @@ use tokio::time::{Instant, sleep};
 use super::beacon::{Beacons, Said, What};
 use super::clock;
 use crate::cgroups;
+use crate::endpoint::USER;
 use crate::fake_agent::{self, FakeAgent, task_info};
 
 /// Between rounds.
 pub const IDLE: Duration = Duration::from_millis(200);
+/// The folder of the control socket, in the stand's.
+const CONTROL: &str = "control";
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -35,7 +39,7 @@ pub struct Stand {
     program: PathBuf,
     prefix: String,
     launched: usize,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Stand {
@@ -45,6 +49,9 @@ impl Stand {
     /// It could not be started, or it did not subscribe.
     pub async fn start(executor: &Path) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("kx-bench-").tempdir()?;
+        // Temporary folders are for one user; an endpoint passes through this one.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
+            .context("open the folder to all")?;
         let options = fake_agent::Options {
             // Should the bench be killed, the executor does not wait for another agent.
             checkpoint: false,
@@ -56,7 +63,7 @@ impl Stand {
         let beacons = Beacons::listen(folder.path())?;
         let prefix = format!("bench-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let program = std::env::current_exe().context("find the running program")?;
-        let mut stand = Self { agent, beacons, executor, program, prefix, launched: 0, _folder: folder };
+        let mut stand = Self { agent, beacons, executor, program, prefix, launched: 0, folder };
         stand.until("a subscription", |stand| Ok(stand.agent.log().streaming.then_some(()))).await?;
         Ok(stand)
     }
@@ -164,6 +171,24 @@ impl Stand {
         self.executor.child.id().cast_signed()
     }
 
+    /// The folder of the executor's control socket.
+    pub fn control_folder(&self) -> PathBuf {
+        self.folder.path().join(CONTROL)
+    }
+
+    /// How many cgroups of sessions in its tasks there are, in the hierarchy that has the most.
+    pub fn sessions(&self) -> usize {
+        let tasks = cgroups::named(|name| name.starts_with(&self.prefix));
+        let is_session = |cgroup: &PathBuf| {
+            cgroup.file_name().is_some_and(|name| name.to_string_lossy().starts_with("exec-"))
+        };
+        tasks
+            .iter()
+            .map(|task| cgroups::children(task).into_iter().filter(is_session).count())
+            .max()
+            .unwrap_or_default()
+    }
+
     /// How many cgroups of its tasks there are, in all hierarchies.
     pub fn cgroups(&self) -> usize {
         cgroups::named(|name| name.starts_with(&self.prefix)).len()
@@ -198,6 +223,9 @@ impl Executor {
         let child = Command::new(program)
             .arg("--state")
             .arg(&state)
+            .arg("--control-folder")
+            .arg(folder.join(CONTROL))
+            .args(["--exec-user", USER.0])
             .env_clear()
             .envs(inherited)
             .envs(agent.environment())

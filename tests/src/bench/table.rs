@@ -74,6 +74,11 @@ impl Samples {
         self.quantile(1, 2)
     }
 
+    /// The shortest; zero without any.
+    pub fn min(&self) -> Duration {
+        self.0.first().copied().unwrap_or_default()
+    }
+
     /// The longest; zero without any.
     pub fn max(&self) -> Duration {
         self.quantile(1, 1)
@@ -95,7 +100,7 @@ impl Samples {
 /// what other work on the machine disturbs least.
 impl fmt::Display for Samples {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let best = self.0.first().copied().unwrap_or_default();
+        let best = self.min();
         let (name, high) =
             if self.count() < 20 { ("max", self.max()) } else { ("p95", self.quantile(19, 20)) };
         write!(out, "{} (best {}, {name} {})", time(self.median()), time(best), time(high))

@@ -1,8 +1,9 @@
-//! `make bench`: what the executor takes of time, memory and CPU, as a table. Nothing is asserted.
+//! `make bench`: what executor and endpoint take of time, memory and CPU, as a table. Nothing is asserted.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use kube_executor_tests::bench::{Measure, Options, beacon, machine, run};
@@ -20,6 +21,9 @@ struct Arguments {
     /// How often a latency is measured
     #[arg(long, default_value_t = 50)]
     rounds: usize,
+    /// How many seconds a thousand sessions echo
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    echo_seconds: u64,
 }
 
 fn main() -> ExitCode {
@@ -47,6 +51,7 @@ async fn bench(arguments: Arguments) -> anyhow::Result<()> {
             .map_err(|error| anyhow::anyhow!("find {}: {error}", executor.display()))?,
         only: arguments.only,
         rounds: arguments.rounds,
+        echo: Duration::from_secs(arguments.echo_seconds),
     };
     let before = machine();
     let table = tokio::select! {

@@ -88,6 +88,23 @@ impl Client {
         command
     }
 
+    /// The same with another certificate, for [`Client::raw`] and what comes of it.
+    #[must_use]
+    pub fn with_pair(&self, pair: Pair) -> Self {
+        Self { pair, ..self.clone() }
+    }
+
+    /// The same with another authority that it trusts, for [`Client::raw`] and what comes of it.
+    #[must_use]
+    pub fn trusting(&self, authority: PathBuf) -> Self {
+        Self { authority, ..self.clone() }
+    }
+
+    /// Where the endpoint serves: `host:port`.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("https://")
+    }
+
     /// Its certificate and key.
     pub fn pair(&self) -> &Pair {
         &self.pair

@@ -7,6 +7,8 @@
 
 mod client;
 mod files;
+mod raw;
+mod siege;
 mod stand;
 
 use std::fs::{self, File};
@@ -22,6 +24,8 @@ use crate::stage::until;
 
 pub use client::Client;
 pub use files::{Files, POLICY};
+pub use raw::{Answered, Ended, Raw, Socket, frame};
+pub use siege::Siege;
 pub use stand::{POD, Spoken, Stand};
 
 /// The user that endpoints of tests run as, by name and number. Executors are told the name: `--exec-user`.
@@ -109,6 +113,35 @@ impl Endpoint {
     /// Its files cannot be written.
     pub fn client(&self, user: &str, group: &str) -> Client {
         self.files.client(user, group).expect("a client")
+    }
+}
+
+impl Endpoint {
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn signal(&self, signal: crate::pod::Signal) {
+        crate::pod::send(i32::try_from(self.process()).expect("a process id"), signal);
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// It does not within 30 s.
+    pub async fn exited(&mut self) -> std::process::ExitStatus {
+        until("the endpoint's end", || self.child.try_wait().expect("ask for the endpoint's end")).await
+    }
+
+    /// Its metrics, as `client` may read them: the sum of all samples whose line begins so.
+    ///
+    /// # Panics
+    /// It may not.
+    pub async fn metric(&self, client: &Client, beginning: &str) -> f64 {
+        let answered = client.ask("GET", "/metrics", &[]).await;
+        assert_eq!(answered.code, 200, "{answered:?}");
+        let ours = answered.body.lines().filter(|line| line.starts_with(beginning));
+        ours.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) async fn launch(
     let user = caller.who.user.clone();
     let (session, pieces) = match started {
         Ok(Started::Process(process)) => session::start(endpoint, container, user, *process, granted, permit),
-        Ok(Started::Not(why)) => session::not_started(container, user, &why, granted, permit),
+        Ok(Started::Not(why)) => session::not_started(endpoint, container, user, &why, granted, permit),
         Err(error) => {
             close(granted, "not started");
             return Err(not_started(&error, no_parent));

@@ -243,6 +243,7 @@ impl NotStarted {
 /// A session whose process could not be started: it has ended already, and its only output is why. As an agent has it, whose
 /// launcher is a process before it is the command.
 pub(super) fn not_started(
+    endpoint: &Endpoint,
     container: ContainerId,
     user: String,
     not_started: &NotStarted,
@@ -261,7 +262,9 @@ pub(super) fn not_started(
     granted.close(&Closing { bytes_out, reason: "not started".to_owned(), ..Closing::default() });
     drop(permit);
     let input = Mutex::new(Slot::Closed);
-    let session = Session { container, user, orders, phase, input, received: AtomicU64::new(0) };
+    let (received, metrics) = (AtomicU64::new(0), Arc::clone(&endpoint.metrics));
+    metrics.bytes_out.inc_by(bytes_out);
+    let session = Session { container, user, orders, phase, input, received, metrics };
     (Arc::new(session), pieces)
 }
 

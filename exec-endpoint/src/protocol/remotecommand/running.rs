@@ -9,8 +9,8 @@ use crate::control::Wishes;
 use crate::session::attachment::{Attachment, AttachmentEnding, Happened};
 use crate::session::process::{Ended, Ending, Process, Stdio, Terminal, TerminalSize};
 
-/// The size of a pipe that is used to the full.
-const WIDE: usize = 256 << 10;
+/// The size of a pipe that is used to the full: as wide as anybody may have it, and never narrower than the executor makes it.
+const WIDE: usize = 1 << 20;
 /// The size that pipes have at first (`pipe(7)`).
 const NARROW: usize = 64 << 10;
 
