@@ -233,10 +233,18 @@ impl Pod {
     /// The process id, on the host, of the pod's init.
     pub fn init(&self) -> i32 {
         let executor = self.child.id();
-        let children = read(Path::new(&format!("/proc/{executor}/task/{executor}/children")));
         let is_init = |pid: &i32| read(Path::new(&format!("/proc/{pid}/cmdline"))).contains("--pod-init");
-        let mut inits = children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(is_init);
-        inits.next().unwrap_or_else(|| panic!("executor {executor} has no init of a pod among {children:?}"))
+        let until = Instant::now() + PATIENCE;
+        loop {
+            // The kernel's list of children may lack one while another ends.
+            let children = read(Path::new(&format!("/proc/{executor}/task/{executor}/children")));
+            let mut inits = children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(is_init);
+            match inits.next() {
+                Some(init) => return init,
+                None if Instant::now() < until => std::thread::yield_now(),
+                None => panic!("executor {executor} has no init of a pod among {children:?}"),
+            }
+        }
     }
 
     /// Sends a signal to the executor.

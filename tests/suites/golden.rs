@@ -243,7 +243,7 @@ async fn a_real_agent_takes_a_subscription_with_what_is_unacknowledged() {
         })
         .await;
     kube_executor_tests::stage::until("TASK_RUNNING at the executor", || {
-        log().ok()?.contains("to=TASK_RUNNING").then_some(())
+        log().ok()?.contains("state=TASK_RUNNING").then_some(())
     })
     .await;
     capture.tap.cut();

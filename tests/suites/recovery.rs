@@ -183,11 +183,11 @@ async fn what_neither_agent_nor_framework_has_acknowledged_when_they_die_comes_a
             let found = log.lines().any(|line| line.contains(id.as_str()) && line.contains(text));
             found.then_some(())
         };
-        until("the executor's TASK_RUNNING", || logged("to=TASK_RUNNING")).await;
+        until("the executor's TASK_RUNNING", || logged("state=TASK_RUNNING")).await;
         // The agent keeps what the framework has not acknowledged; of what it is sent now it never hears.
         stage.freeze();
         gate.open("3").await;
-        until("the executor's TASK_FAILED", || logged("to=TASK_FAILED")).await;
+        until("the executor's TASK_FAILED", || logged("state=TASK_FAILED")).await;
         stage.rig.kill();
         stage.framework.acknowledging(Acknowledging::AtOnce);
         stage.rig.restart().await.unwrap();

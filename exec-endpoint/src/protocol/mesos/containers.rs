@@ -124,6 +124,11 @@ pub(super) fn place(endpoint: &Endpoint, container: &ContainerId) -> Option<Plac
     })
 }
 
+/// Whether a container is a task that the caller has any right to.
+pub(super) fn is_seen_task(endpoint: &Endpoint, caller: &Caller, container: &ContainerId) -> bool {
+    exact_task(endpoint, container).is_some_and(|place| sees(endpoint, caller, &place.pod, &place.task))
+}
+
 fn exact_task(endpoint: &Endpoint, container: &ContainerId) -> Option<Place> {
     let pod = pod(endpoint, container.parent.as_deref()?)?;
     let task = pod.pod.tasks.iter().find(|task| task.id.as_str() == container.value)?.clone();

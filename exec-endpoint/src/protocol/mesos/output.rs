@@ -44,10 +44,7 @@ pub(super) async fn launch(
     shape: Shape,
 ) -> Result<Response<Body>, Refused> {
     let container = launch.container_id.clone();
-    if matches!(
-        containers::find(endpoint, &endpoint.mesos, caller, &container, Verb::Exec),
-        Some(Container::Task(_))
-    ) {
+    if containers::is_seen_task(endpoint, caller, &container) {
         return Ok(in_use());
     }
     let parent = container.parent.as_deref().map(containers::text).unwrap_or_default();
