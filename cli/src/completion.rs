@@ -19,7 +19,8 @@ pub(crate) struct Shells {
 enum Shell {
     /// source <(kubex completion bash)
     Bash,
-    /// kubex completion zsh > "${fpath[1]}/_kubex"
+    /// zsh.
+    #[value(help = r#"kubex completion zsh > "${fpath[1]}/_kubex""#)]
     Zsh,
     /// kubex completion fish > ~/.config/fish/completions/kubex.fish
     Fish,

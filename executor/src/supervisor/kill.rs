@@ -88,6 +88,6 @@ impl KillCause {
 pub enum Begin {
     /// At once.
     Now,
-    /// When [`Task::release_kill`] is called: tasks that depend on it and are being ended too end first.
+    /// When [`super::task::Task::release_kill`] is called: tasks that depend on it and are being ended too end first.
     AfterDependents,
 }

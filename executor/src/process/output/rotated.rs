@@ -4,7 +4,7 @@
 //!  bytes -> write -> stdout, full at exactly the limit -> renamed, a new one begun with the line that did not fit
 //!                    disk full: bytes are counted, and a line says how many are missing as soon as there is room
 //! ```
-//! Beside each a file says when its bytes were read: see [`super::times`].
+//! Beside each a file says when its bytes were read: see `times`.
 
 #[cfg(test)]
 mod tests;
