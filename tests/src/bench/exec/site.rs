@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use mesos::common::TaskState;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use task::settings::TaskSettings;
 use tempfile::TempDir;
@@ -51,7 +51,9 @@ impl Site {
         raise_open_files()?;
         built("kubex")?;
         let mut stand = Stand::start(&options.executor).await?;
-        let (task, info) = stand.sleeper(&TaskSettings::default());
+        let (task, mut info) = stand.sleeper(&TaskSettings::default());
+        // A thousand sessions are in its cgroup.
+        info["resources"] = json!([scalar("cpus", 2.0), scalar("mem", 8192.0)]);
         stand.agent.launch_group(&[info]);
         stand.arrival(&task, TaskState::Running).await?;
         let endpoint = Endpoint::start(&stand.control_folder())?;
@@ -80,6 +82,10 @@ impl Site {
     pub async fn end(&mut self) -> anyhow::Result<()> {
         self.stand.shut_down().await.map(drop)
     }
+}
+
+fn scalar(name: &str, value: f64) -> Value {
+    json!({"name": name, "type": "SCALAR", "scalar": {"value": value}})
 }
 
 /// Waits until the endpoint knows the task; its pod, and that one's framework.
