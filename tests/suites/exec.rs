@@ -367,3 +367,13 @@ async fn a_finished_task_is_listed_and_refuses_exec() {
     assert_eq!(stand.code(&["task", "exec", "etcd-0-peer", "true"]), Some(125));
     stand.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_cannot_take_the_place_of_a_command_that_somebody_runs_in_it() {
+    let plant = "printf '#!/bin/sh\\necho planted\\n' >id; chmod +x id; exec sleep 1009";
+    let stand = Stand::with(Task::shell("etcd-0-peer", plant), &[]).await;
+    wait_until("the plant", || stand.pod.sandbox("etcd-0-peer").join("id").exists()).await;
+    let text = stand.kubex(&["task", "exec", "etcd-0-peer", "id"]);
+    assert!(text.starts_with("uid="), "{text}");
+    stand.end().await;
+}

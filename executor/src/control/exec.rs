@@ -17,6 +17,7 @@ use task::control::{Answer, EndReason, Exec, Refusal, RefusalKind, Wish};
 
 use super::{Source, last, rights};
 use crate::pod::client::Child;
+use crate::pod::protocol::Lookup;
 use crate::process::account::{self, Person};
 use crate::process::sessions::{Cut, Living, Seat};
 use crate::process::workplace::{Place, Workplace};
@@ -119,6 +120,7 @@ fn request(
         more.push(("TERM".to_owned(), "xterm".to_owned()));
     }
     let mut request = workplace.spawn_request(&living.spec, place, &command, &more);
+    request.lookup = Lookup::Path;
     request.terminal = exec.terminal.is_some();
     request.oom_score_adj = Some(OOM_SCORE);
     if let Some(folder) = &exec.folder {

@@ -28,7 +28,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Gid, Uid};
 use task::framed::{self, Inbox, Read};
 
-use super::protocol::{Reply, Spawn};
+use super::protocol::{Lookup, Reply, Spawn};
 
 /// The argument that makes the binary a pod's init, as its first.
 pub const ARGUMENT: &str = "--pod-init";
@@ -279,7 +279,7 @@ fn execute(request: &Spawn) -> io::Result<()> {
     Err(step(format!("execute {shown}"), errno))
 }
 
-/// Where a file without a slash may be: the working folder, as Mesos has it, then PATH.
+/// Where the file may be.
 fn candidates(request: &Spawn) -> Vec<String> {
     if request.file.contains('/') {
         return vec![request.file.clone()];
@@ -287,7 +287,8 @@ fn candidates(request: &Spawn) -> Vec<String> {
     let path = request.environment.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path);
     let folders = path.split(':').filter(|folder| !folder.is_empty()).map(Path::new);
     let found = folders.map(|folder| folder.join(&request.file).to_string_lossy().into_owned());
-    std::iter::once(format!("./{}", request.file)).chain(found).collect()
+    let here = (request.lookup == Lookup::FolderAndPath).then(|| format!("./{}", request.file));
+    here.into_iter().chain(found).collect()
 }
 
 enum Cloned {

@@ -13,8 +13,10 @@ pub struct Spawn {
     pub descriptors: usize,
     /// Whether the fourth descriptor is a cgroup2 folder.
     pub into_cgroup: bool,
-    /// The file: looked up in `folder` and PATH if it has no slash.
+    /// The file.
     pub file: String,
+    /// Where it is looked up if it has no slash.
+    pub lookup: Lookup,
     /// The whole argv.
     pub arguments: Vec<String>,
     /// The whole environment.
@@ -35,6 +37,15 @@ pub struct Spawn {
     pub oom_score_adj: Option<i16>,
     /// Whether stdin is a terminal that becomes its controlling one.
     pub terminal: bool,
+}
+
+/// Where a file without a slash is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lookup {
+    /// In the folder, as Mesos has it, then in PATH: a task's own command.
+    FolderAndPath,
+    /// In PATH: somebody else's command, which the task must not be able to take the place of.
+    Path,
 }
 
 /// An account, looked up already.

@@ -20,7 +20,7 @@ use super::signal;
 use crate::cgroup::{CgroupError, CgroupName, Manager, tree};
 use crate::fetch::Cache;
 use crate::pod::keeper::Keeper;
-use crate::pod::protocol::Spawn;
+use crate::pod::protocol::{Lookup, Spawn};
 use crate::spec::{Command, KillMode, Owner, Rlimit, TaskSpec};
 
 /// How long a cgroup may take to empty after SIGKILL before it is left to the next sweep.
@@ -103,6 +103,7 @@ impl Workplace {
             descriptors: 0,
             into_cgroup: false,
             file: command.file.clone(),
+            lookup: Lookup::FolderAndPath,
             arguments: command.arguments.clone(),
             environment: self.task_environment(spec, place, more),
             folder: place.sandbox.to_string_lossy().into_owned(),

@@ -127,7 +127,9 @@ impl Wanted {
         let mut verbs = vec![Verb::Exec];
         verbs.extend(streams.tty.then_some(Verb::Tty));
         verbs.extend(user.clone().map(Verb::RunAs));
-        verbs.extend(environment.iter().map(|(name, _)| Verb::Environment(name.clone())));
+        // A terminal's kind is the client's to tell.
+        let asked = environment.iter().filter(|(name, _)| name != "TERM");
+        verbs.extend(asked.map(|(name, _)| Verb::Environment(name.clone())));
         let exec = Exec {
             task: task.id.clone(),
             command: command.clone(),
